@@ -1,0 +1,192 @@
+"""Every way to fail: one paragraph with the cause and the cure, and an exit code for each class.
+
+GpuCiError
+├── BadInputs                 2  what the user wrote; all problems at once
+├── GitHubError
+│   ├── Forbidden            10  401, 403: the token may not
+│   ├── Absent               11  404: it is not there, or the token may not know
+│   ├── Limited              12  a rate limit that ends after our deadline
+│   ├── Unreachable          13  no answer, or none that means anything
+│   ├── Conflict             14  409: the name is taken
+│   ├── Refused              15  422: GitHub understood and will not
+│   └── Busy                 16  422 on a runner: it is running a job
+├── CloudError
+│   ├── NoCapacity           20  nothing free here now: the next candidate may have it
+│   ├── WrongHere            20  this type is not sold here: the next candidate may have it
+│   ├── QuotaExceeded        21  the account may not have more
+│   ├── NotPermitted         22  credentials missing, expired, or without the right
+│   ├── WrongRequest         23  image, subnet, type … that the cloud does not know
+│   └── CloudUnreachable     24  no answer, or none that means anything
+├── StartFailed
+│   ├── BootFailed           30  the machine said at which phase, or ended
+│   ├── GpuUnusable          31  the machine is up, its GPU is not
+│   ├── NeverOnline          32  the runner did not come in time
+│   └── RegistrationLost     33  GitHub dropped the runner before it was online
+├── StillThere               40  something could not be given back
+└── EnvironmentBroken        50  a program or package is missing here
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class GpuCiError(Exception):
+    """What went wrong and what to do about it, in one readable paragraph.
+
+    `str(error)` is fit for a user: no secret, no traceback. `exit_code` tells scripts the class.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, cure: str = "") -> None:
+        super().__init__(f"{what} {cure}".strip())
+        self.what = what
+        self.cure = cure
+
+
+class BadInputs(GpuCiError):
+    """One or more inputs cannot be used; `problems` has a paragraph for each."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class GitHubError(GpuCiError):
+    """GitHub did not do what was asked."""
+
+
+class Forbidden(GitHubError):
+    """The credentials are bad or lack a right (401, 403)."""
+
+    exit_code = 10
+
+
+class Absent(GitHubError):
+    """A full answer says that it is not there (404)."""
+
+    exit_code = 11
+
+
+class Limited(GitHubError):
+    """A rate limit holds until `until` (seconds since the epoch), later than we may wait."""
+
+    exit_code = 12
+
+    def __init__(self, what: str, cure: str = "", *, until: float) -> None:
+        super().__init__(what, cure)
+        self.until = until
+
+
+class Unreachable(GitHubError):
+    """No answer, or one that means nothing (5xx, broken JSON, a reset); the state is unknown."""
+
+    exit_code = 13
+
+
+class Conflict(GitHubError):
+    """The name is taken, or the thing is in another state (409)."""
+
+    exit_code = 14
+
+
+class Refused(GitHubError):
+    """GitHub understood and will not (422)."""
+
+    exit_code = 15
+
+
+class Busy(Refused):
+    """The runner is running a job and cannot be deleted (422 on DELETE)."""
+
+    exit_code = 16
+
+
+class CloudError(GpuCiError):
+    """The provider did not do what was asked."""
+
+    exit_code = 24
+
+
+class NoCapacity(CloudError):
+    """Nothing is free for this candidate now; the next one may have it."""
+
+    exit_code = 20
+
+
+class WrongHere(CloudError):
+    """This type or market is not offered in this place; the next candidate may have it."""
+
+    exit_code = 20
+
+
+class QuotaExceeded(CloudError):
+    """The account's own limit is reached; another place or time of the same account won't help."""
+
+    exit_code = 21
+
+
+class NotPermitted(CloudError):
+    """Credentials are missing, expired, or lack a right."""
+
+    exit_code = 22
+
+
+class WrongRequest(CloudError):
+    """The cloud does not know the image, subnet, type … that was asked for."""
+
+    exit_code = 23
+
+
+class CloudUnreachable(CloudError):
+    """No answer, or one that means nothing; what was asked may or may not have happened."""
+
+    exit_code = 24
+
+
+class StartFailed(GpuCiError):
+    """A machine was launched and did not become a usable runner."""
+
+    exit_code = 30
+
+
+class BootFailed(StartFailed):
+    """The boot script failed, or the machine ended, before the runner was online."""
+
+    exit_code = 30
+
+
+class GpuUnusable(StartFailed):
+    """The machine is up, its GPU is not what the gate asks for."""
+
+    exit_code = 31
+
+
+class NeverOnline(StartFailed):
+    """The runner did not come online before the deadline."""
+
+    exit_code = 32
+
+
+class RegistrationLost(StartFailed):
+    """GitHub removed the registration before its runner was online."""
+
+    exit_code = 33
+
+
+class StillThere(GpuCiError):
+    """Something that should be given back could not be; the text names it and where to look."""
+
+    exit_code = 40
+
+
+class EnvironmentBroken(GpuCiError):
+    """A program or package that this command needs is missing on this machine."""
+
+    exit_code = 50

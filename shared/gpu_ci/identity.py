@@ -1,0 +1,109 @@
+"""Who this start is: repository, run, attempt and key give the names, labels and tags. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX = "gpu-ci"
+# GitHub takes 64 characters for a runner's name; JarvisLabs takes 40 for an instance's.
+NAME_LIMIT = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """The start that rents the machines.
+
+    `repository` is `owner/name`; `run_id` and `attempt` are the workflow run's; `key` tells the
+    starts of one run apart; `starter` is the check run id of the job that starts, where the runner
+    tells it; `scope` is where runners are registered (`repos/owner/name` or `orgs/name`).
+    """
+
+    repository: str
+    run_id: str
+    attempt: str
+    key: str
+    scope: str
+    starter: str = ""
+
+    @classmethod
+    def from_environment(
+        cls, env: Mapping[str, str], *, key: str = "", organization: str = ""
+    ) -> Identity:
+        """Read what the runner's default variables and our action.yml tell."""
+        repository = env.get("GITHUB_REPOSITORY", "")
+        starter = env.get("GPU_CI_CHECK_RUN_ID", "")
+        parts = (env.get("GITHUB_JOB", "terminal"), env.get("GPU_CI_JOB_INDEX", ""), starter)
+        return cls(
+            repository=repository,
+            run_id=env.get("GITHUB_RUN_ID", "") or "0",
+            attempt=env.get("GITHUB_RUN_ATTEMPT", "") or "1",
+            key=key or ".".join(part for part in parts if part),
+            scope=f"orgs/{organization}" if organization else f"repos/{repository}",
+            starter=starter,
+        )
+
+    def name(self, index: int, replacement: int = 0) -> str:
+        """Return the name of the index-th machine and of its runner, the same for every try.
+
+        A machine that replaces a bad one gets the next `replacement`.
+        """
+        stem = f"{run_prefix(self.run_id)}{self.attempt}-"
+        digest = hashlib.sha256(f"{self.repository}\n{self.key}".encode()).hexdigest()[:6]
+        tail = f"-{digest}-{index}" + (f"r{replacement}" if replacement else "")
+        room = max(0, NAME_LIMIT - len(stem) - len(tail))
+        return stem + (slug(self.key)[:room].strip("-") or "x") + tail
+
+
+def run_prefix(run_id: str) -> str:
+    """Return how the names of all machines and runners of one run begin."""
+    return f"{PREFIX}-{run_id}-"
+
+
+def slug(text: str) -> str:
+    """Return text as lower-case letters, digits and single hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tags:
+    """What a machine carries from its create call on, enough to find it and give it back.
+
+    `runner_id` is 0 while unknown (registration by token); `expires_at` is the moment, in seconds
+    since the epoch, after which nobody can need the machine.
+    """
+
+    name: str
+    label: str
+    repository: str
+    run_id: str
+    attempt: str
+    key: str
+    scope: str
+    starter: str = ""
+    runner_id: int = 0
+    expires_at: int = 0
+
+    def as_mapping(self) -> dict[str, str]:
+        """Return the tags as a provider writes them: `gpu-ci:run-id` and so on."""
+        return {tag_key(field.name): str(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_mapping(cls, tags: Mapping[str, str]) -> Self | None:
+        """Read a provider's tags; None when they are not ours."""
+        known = {f.name: tags[tag_key(f.name)] for f in fields(cls) if tag_key(f.name) in tags}
+        try:
+            numbers = {name: int(known.pop(name, "0")) for name in ("runner_id", "expires_at")}
+            return cls(**known, **numbers)  # type: ignore[arg-type] -- names and types are the fields'
+        except (TypeError, ValueError):
+            return None
+
+
+def tag_key(field: str) -> str:
+    """Return the tag's key for a field of `Tags`."""
+    return f"{PREFIX}:{field.replace('_', '-')}"

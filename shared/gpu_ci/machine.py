@@ -1,0 +1,80 @@
+"""Machine: the handle that start hands to stop, as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from gpu_ci.identity import Tags
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class State(Enum):
+    """What the provider says of a machine; an error instead of an answer is never a state."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    ENDING = "ending"  # no longer billed, not yet gone
+    GONE = "gone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What an hour costs; `source` says where the figure comes from and of which day it is."""
+
+    per_hour: float
+    currency: str = "USD"
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """One rented machine.
+
+    `launched_at` is in seconds since the epoch, by the provider's clock where it tells;
+    `started` is False for a machine that ran already and was taken over.
+    """
+
+    provider: str
+    id: str
+    tags: Tags
+    region: str = ""
+    zone: str = ""
+    type: str = ""
+    market: str = "on-demand"
+    launched_at: float = 0.0
+    started: bool = True
+    price: Price | None = None
+
+    @property
+    def name(self) -> str:
+        return self.tags.name
+
+
+def to_handle(machines: Sequence[Machine]) -> str:
+    """Return the JSON that `action-stop` takes: an object, or a list for several machines.
+
+    It holds no account id, no address and no secret: GitHub drops outputs that contain a mask.
+    """
+    handles = [asdict(machine) for machine in machines]
+    return json.dumps(handles[0] if len(handles) == 1 else handles, separators=(",", ":"))
+
+
+def from_handle(text: str) -> tuple[Machine, ...]:
+    """Read what `to_handle` wrote. Raises ValueError when it is something else."""
+    try:
+        loaded = json.loads(text)
+        return tuple(_machine(item) for item in (loaded if isinstance(loaded, list) else [loaded]))
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a machine handle: {error}") from error
+
+
+def _machine(item: dict[str, Any]) -> Machine:
+    known = {field.name: item[field.name] for field in fields(Machine) if field.name in item}
+    price = known.get("price")
+    known["price"] = Price(**price) if price else None
+    return Machine(**{**known, "tags": Tags(**item["tags"])})

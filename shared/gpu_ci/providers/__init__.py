@@ -1,0 +1,201 @@
+"""The contract of a provider, the list of them all, and how one is made.
+
+A provider is one module with one class. It knows its cloud and nothing of GitHub. To add one: write
+the class, add a line to `PROVIDERS`, give the contract test in `tests/providers/` a world for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+from gpu_ci.errors import BadInputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from gpu_ci.boot import Place
+    from gpu_ci.identity import Tags
+    from gpu_ci.machine import Machine, Price, State
+    from gpu_ci.waiting import Clock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to get a machine; an empty `zone` leaves the choice to the cloud.
+
+    `market` is `on-demand` or `spot`.
+    """
+
+    type: str
+    region: str = ""
+    zone: str = ""
+    market: str = "on-demand"
+
+    def __str__(self) -> str:
+        where = self.zone or self.region
+        return " ".join(part for part in (self.type, where, self.market) if part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What `launch` is asked for.
+
+    `token` makes the create call idempotent: the same order sent twice is one machine. `image` and
+    `disk_gb` are empty or 0 for the provider's own choice.
+    """
+
+    candidate: Candidate
+    tags: Tags
+    token: str
+    boot_script: str
+    image: str = ""
+    disk_gb: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of a preflight: what was looked at, whether it is well, and the cure if not."""
+
+    what: str
+    ok: bool
+    detail: str = ""
+    cure: str = ""
+
+
+class Provider(Protocol):
+    """What every provider does. `tests/providers/test_contract.py` holds all of them to it.
+
+    Errors are the classes of `gpu_ci.errors` below `CloudError`, each with its cure in words.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[Any]]
+    """A frozen dataclass of strings, integers, booleans and tuples of strings, all with defaults:
+    what `provider-options` may hold for this provider, written with underscores or hyphens."""
+
+    default_machines: Sequence[str]
+    """Types to ask for when the user names none."""
+
+    default_regions: Sequence[str]
+    """Regions to ask in when the user names none, from the SDK's own environment."""
+
+    def __init__(self, options: Any, env: Mapping[str, str], clock: Clock) -> None:
+        """Take options and environment; no I/O, no import of an SDK."""
+
+    def split_region(self, text: str) -> tuple[str, str]:
+        """Return (region, zone) for what a user wrote under `region`; the zone may be empty."""
+
+    def zones(self, candidate: Candidate) -> Sequence[Candidate]:
+        """Return the same candidate in each zone that may have it, after the cloud's own choice
+        of a zone had no capacity. Empty where there is nothing narrower to try."""
+
+    def place(self, name: str) -> Place:
+        """Return what the boot script must know of the machine that will have this name."""
+
+    def check(self, order: Order) -> Iterator[Check]:
+        """Look at rights, quota, image and so on, without spending anything."""
+
+    def launch(self, order: Order) -> Machine:
+        """Ask for one machine and return as soon as the cloud has accepted; don't wait for it.
+
+        The tags go into the create call itself. After any error but `CloudUnreachable` there is no
+        machine; after that one there may be, and `find` tells. Raises `NoCapacity` or `WrongHere`
+        where the next candidate may do; `QuotaExceeded`, `NotPermitted` and `WrongRequest` where
+        it would not.
+        """
+
+    def find(self, wanted: Mapping[str, str], regions: Sequence[str]) -> Sequence[Machine]:
+        """Return every machine of ours not yet ending or gone whose tags have these values.
+
+        `wanted` maps fields of `Tags` to values. No regions means all that the account may use.
+        Complete or an error: a region that does not answer is never passed over.
+        """
+
+    def state(self, machine: Machine) -> State:
+        """Say how the machine is. One that the cloud no longer knows is GONE, except in the first
+        two minutes after its launch, when clouds may not know it yet: then it is PENDING."""
+
+    def release(self, machine: Machine) -> None:
+        """End the machine, and return when the cloud says that it is no longer billed.
+
+        A machine that is gone is a success; releasing twice is once.
+        """
+
+    def boot_log(self, machine: Machine) -> str:
+        """Return what the boot script has said so far, or "" where the cloud cannot tell (yet)."""
+
+    def price(self, machine: Machine) -> Price | None:
+        """Return the current price, None where no source answers. Never raises a CloudError."""
+
+    def hurry(self) -> None:
+        """Make every later call end, with an answer or an error, within about two seconds."""
+
+
+PROVIDERS: Final[Mapping[str, str]] = {
+    "ec2": "gpu_ci.providers.ec2:Ec2",
+    "local": "gpu_ci.providers.local:Local",
+}
+
+
+def provider_class(name: str) -> type[Provider]:
+    """Return the class of a provider in `PROVIDERS`. Raises KeyError for another name."""
+    module, _, attribute = PROVIDERS[name].partition(":")
+    found: type[Provider] = getattr(import_module(module), attribute)
+    return found
+
+
+def read_options(options_class: type[Any], given: Mapping[str, Any]) -> Any:
+    """Make a provider's options from the JSON of `provider-options`.
+
+    Raises BadInputs that names every key that is unknown or has the wrong type.
+    """
+    known = {field.name: field for field in fields(options_class)}
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for key, value in given.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            problems.append(_unknown_option(key, list(known)))
+        elif (converted := _as_type(value, str(known[name].type))) is None:
+            problems.append(f"provider-options: {key} must be {_in_words(str(known[name].type))}.")
+        else:
+            values[name] = converted
+    if problems:
+        raise BadInputs(problems)
+    return options_class(**values)
+
+
+def _unknown_option(key: str, known: Sequence[str]) -> str:
+    names = [name.replace("_", "-") for name in known]
+    near = difflib.get_close_matches(key.replace("_", "-"), names, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"provider-options: {key} is not known.{hint} Known are: {', '.join(names) or 'none'}."
+
+
+def _as_type(value: Any, annotation: str) -> Any:
+    """Return the value as the annotated type, None when it is of another one."""
+    match annotation:
+        case "str" if isinstance(value, str):
+            return value
+        case "bool" if isinstance(value, bool):
+            return value
+        case "int" if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        case "tuple[str, ...]" if isinstance(value, str):
+            return (value,)
+        case "tuple[str, ...]" if isinstance(value, list) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        case _:
+            return None
+
+
+def _in_words(annotation: str) -> str:
+    return {
+        "str": "a string",
+        "bool": "true or false",
+        "int": "a whole number",
+        "tuple[str, ...]": "a string or a list of strings",
+    }[annotation]
