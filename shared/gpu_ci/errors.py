@@ -18,7 +18,8 @@ GpuCiError
 │   ├── WrongRequest         23  image, subnet, type … that the cloud does not know
 │   └── CloudUnreachable     24  no answer, or none that means anything
 ├── StartFailed
-│   ├── BootFailed           30  the machine said at which phase, or ended
+│   ├── BootFailed           30  the boot script failed or fell silent
+│   ├── MachineEnded         30  the machine ended before its runner was online
 │   ├── GpuUnusable          31  the machine is up, its GPU is not
 │   ├── NeverOnline          32  the runner did not come in time
 │   └── RegistrationLost     33  GitHub dropped the runner before it was online
@@ -151,21 +152,38 @@ class CloudUnreachable(CloudError):
 
 
 class StartFailed(GpuCiError):
-    """A machine was launched and did not become a usable runner."""
+    """A machine was launched and did not become a usable runner.
+
+    `tail` is the end of its boot log: text from elsewhere, to be shown as such. `another` says
+    whether another machine may do better.
+    """
 
     exit_code = 30
+    another: ClassVar[bool] = False
+
+    def __init__(self, what: str, cure: str = "", *, tail: Sequence[str] = ()) -> None:
+        super().__init__(what, cure)
+        self.tail = tuple(tail)
 
 
 class BootFailed(StartFailed):
-    """The boot script failed, or the machine ended, before the runner was online."""
+    """The boot script failed or fell silent before the runner was online."""
 
     exit_code = 30
+
+
+class MachineEnded(StartFailed):
+    """The machine ended before its runner was online: reclaimed, or by its own timers."""
+
+    exit_code = 30
+    another = True
 
 
 class GpuUnusable(StartFailed):
     """The machine is up, its GPU is not what the gate asks for."""
 
     exit_code = 31
+    another = True
 
 
 class NeverOnline(StartFailed):
@@ -178,6 +196,7 @@ class RegistrationLost(StartFailed):
     """GitHub removed the registration before its runner was online."""
 
     exit_code = 33
+    another = True
 
 
 class StillThere(GpuCiError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,10 +54,14 @@ class Identity:
         A machine that replaces a bad one gets the next `replacement`.
         """
         stem = f"{run_prefix(self.run_id)}{self.attempt}-"
-        digest = hashlib.sha256(f"{self.repository}\n{self.key}".encode()).hexdigest()[:6]
-        tail = f"-{digest}-{index}" + (f"r{replacement}" if replacement else "")
+        tail = f"{self.key_mark()}{index}" + (f"r{replacement}" if replacement else "")
         room = max(0, NAME_LIMIT - len(stem) - len(tail))
         return stem + (slug(self.key)[:room].strip("-") or "x") + tail
+
+    def key_mark(self) -> str:
+        """Return the part of the names that tells the starts of one run apart."""
+        digest = hashlib.sha256(f"{self.repository}\n{self.key}".encode()).hexdigest()[:6]
+        return f"-{digest}-"
 
 
 def run_prefix(run_id: str) -> str:
@@ -96,10 +100,12 @@ class Tags:
     @classmethod
     def from_mapping(cls, tags: Mapping[str, str]) -> Self | None:
         """Read a provider's tags; None when they are not ours."""
-        known = {f.name: tags[tag_key(f.name)] for f in fields(cls) if tag_key(f.name) in tags}
+        known: dict[str, Any] = {
+            f.name: tags[tag_key(f.name)] for f in fields(cls) if tag_key(f.name) in tags
+        }
         try:
-            numbers = {name: int(known.pop(name, "0")) for name in ("runner_id", "expires_at")}
-            return cls(**known, **numbers)  # type: ignore[arg-type] -- names and types are the fields'
+            known |= {name: int(known.get(name, 0)) for name in ("runner_id", "expires_at")}
+            return cls(**known)
         except (TypeError, ValueError):
             return None
 

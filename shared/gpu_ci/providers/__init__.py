@@ -186,7 +186,9 @@ def _as_type(value: Any, annotation: str) -> Any:
             return value
         case "tuple[str, ...]" if isinstance(value, str):
             return (value,)
-        case "tuple[str, ...]" if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        case "tuple[str, ...]" if isinstance(value, list) and all(
+            isinstance(v, str) for v in value
+        ):
             return tuple(value)
         case _:
             return None

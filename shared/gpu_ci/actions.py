@@ -1,0 +1,132 @@
+"""The runner's language: masks, groups, annotations, outputs, the job summary.
+
+In a terminal the same calls print plain text. The commands themselves are written by
+`actions_toolkit`; what it lacks (a job summary, text that must not be read as commands) is here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actions_toolkit import core
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from gpu_ci.errors import GpuCiError
+
+# The runner drops a summary of more than 1 MiB with a message (actions/runner, file commands).
+SUMMARY_LIMIT = 1024 * 1024
+# The variables that carry secrets into an entry file.
+SECRETS = ("INPUT_GITHUB_TOKEN", "INPUT_APP_PRIVATE_KEY", "GPU_CI_RUN_TOKEN")
+_one_at_a_time = threading.Lock()
+
+
+def on_runner() -> bool:
+    """Say whether a workflow's step is running, rather than a terminal."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def mask(secret: str) -> None:
+    """Have the runner print *** for the secret and for each of its lines, in this job."""
+    if secret.strip() and on_runner():
+        core.set_secret(secret)
+        sys.stdout.flush()
+
+
+def mask_secrets(env: Mapping[str, str]) -> None:
+    """Mask every secret among the inputs; call it before anything else prints."""
+    for name in SECRETS:
+        mask(env.get(name, ""))
+
+
+def say(text: str) -> None:
+    """Print a line of our own."""
+    with _one_at_a_time:
+        core.info(text)
+        sys.stdout.flush()
+
+
+def quote(lines: Sequence[str]) -> None:
+    """Print what came from elsewhere; the runner obeys no command in it."""
+    end = secrets.token_hex(16)
+    if on_runner():
+        say(f"::stop-commands::{end}")
+    for line in lines:
+        say(f"  {line}")
+    if on_runner():
+        say(f"::{end}::")
+
+
+@contextmanager
+def group(title: str) -> Iterator[None]:
+    """Fold what is printed inside."""
+    if not on_runner():
+        say(title)
+        yield
+        return
+    core.start_group(title)
+    try:
+        yield
+    finally:
+        core.end_group()
+
+
+def notice(text: str) -> None:
+    core.notice(text) if on_runner() else say(text)
+
+
+def warning(text: str) -> None:
+    core.warning(text) if on_runner() else say(f"Warning: {text}")
+
+
+def error(failure: GpuCiError | str) -> None:
+    """Show why the step fails: an annotation for each paragraph."""
+    for paragraph in str(failure).split("\n\n"):
+        core.error(paragraph) if on_runner() else print(f"Error: {paragraph}", file=sys.stderr)
+    sys.stdout.flush()
+
+
+def output(name: str, value: str) -> None:
+    """Set an output of the step; in a terminal, print it."""
+    if os.environ.get("GITHUB_OUTPUT"):
+        core.set_output(name, value)
+    else:
+        say(f"{name}: {value}")
+
+
+def as_json(value: object) -> str:
+    """Return compact JSON, for outputs that `fromJSON` reads."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def summary(markdown: str) -> None:
+    """Add to the job's summary page; nothing in a terminal, where the log says it all."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not path:
+        return
+    file = Path(path)
+    taken = file.stat().st_size if file.exists() else 0
+    data = (markdown.rstrip() + "\n\n").encode()
+    if taken + len(data) <= SUMMARY_LIMIT:
+        with file.open("ab") as stream:
+            stream.write(data)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; the cells are text, not Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return (
+        str(value).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    )

@@ -1,0 +1,112 @@
+"""`gpu-ci start|stop|doctor|demo`: the stories of the actions, from a terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci import actions
+from gpu_ci.cancellation import Cancelled
+from gpu_ci.errors import GpuCiError, StartFailed
+from gpu_ci.inputs import StartInputs, StopInputs, input_names, variable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+# Secrets come from the environment: a command line is readable by every user of the machine.
+FROM_ENVIRONMENT: Final = {
+    "github-token": ("GITHUB_TOKEN", "GH_TOKEN"),
+    "app-private-key": ("GPU_CI_APP_PRIVATE_KEY",),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = vars(_parser().parse_args(argv))
+    command = arguments.pop("command")
+    if command == "demo":
+        from gpu_ci.sandbox.demo import demo  # noqa: PLC0415 -- needs the extra `sandbox`
+
+        return run(lambda _env: demo(**arguments), os.environ)
+    return run(STORIES[command], _environment(arguments, os.environ))
+
+
+def run(story: Callable[[Mapping[str, str]], None], env: Mapping[str, str]) -> int:
+    """Tell a story; show a failure as a paragraph and return the exit code of its class.
+
+    Only expected failures are caught: anything else is a bug, and shows its traceback.
+    """
+    try:
+        story(env)
+    except (GpuCiError, Cancelled) as failure:
+        actions.error("\n\n".join([str(failure), *getattr(failure, "__notes__", [])]))
+        if isinstance(failure, StartFailed) and failure.tail:
+            with actions.group("The end of the machine's boot log"):
+                actions.quote(failure.tail)
+        return failure.exit_code
+    return 0
+
+
+def _start(env: Mapping[str, str]) -> None:
+    from gpu_ci.start import start  # noqa: PLC0415 -- a stop need not load a start
+
+    start(env)
+
+
+def _stop(env: Mapping[str, str]) -> None:
+    from gpu_ci.stop import stop  # noqa: PLC0415 -- a start need not load a stop
+
+    stop(env)
+
+
+def _doctor(env: Mapping[str, str]) -> None:
+    _start({**env, variable("dry-run"): "true"})
+
+
+STORIES: Final = {"start": _start, "stop": _stop, "doctor": _doctor}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gpu-ci",
+        description="Rent a GPU machine as a single-use GitHub runner, and give it back.",
+        epilog="Secrets come from the environment: GITHUB_TOKEN, or GPU_CI_APP_PRIVATE_KEY.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    texts = {
+        "start": "rent machines and wait until their runners are online",
+        "stop": "give machines and their registrations back",
+        "doctor": "look at everything that a start needs, spend nothing",
+    }
+    for command, text in texts.items():
+        inputs = StopInputs if command == "stop" else StartInputs
+        _add_flags(commands.add_parser(command, help=text, description=text), input_names(inputs))
+    demo = commands.add_parser("demo", help="run the whole loop on this machine, offline")
+    demo.add_argument("--workflow", metavar="FILE", help="run this workflow file under act")
+    return parser
+
+
+def _add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    parser.add_argument("--repository", metavar="OWNER/NAME", help="default: $GITHUB_REPOSITORY")
+    for name in names:
+        if name not in FROM_ENVIRONMENT:
+            parser.add_argument(f"--{name}", metavar="VALUE", dest=variable(name))
+
+
+def _environment(arguments: Mapping[str, str | None], env: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment that an action's step would have for these flags."""
+    merged = dict(env)
+    for name, sources in FROM_ENVIRONMENT.items():
+        given = next((env[source] for source in sources if env.get(source)), "")
+        merged.setdefault(variable(name), given)
+    flags = {name: value for name, value in arguments.items() if value is not None}
+    repository = flags.pop("repository", None)
+    if repository:
+        merged["GITHUB_REPOSITORY"] = repository
+    return merged | flags
+
+
+if __name__ == "__main__":
+    sys.exit(main())

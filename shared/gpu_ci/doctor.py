@@ -1,0 +1,60 @@
+"""Looks at everything that a start needs, without spending anything: a line each, with the cure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpu_ci import actions
+from gpu_ci.boot import Registration
+from gpu_ci.errors import GpuCiError
+from gpu_ci.providers import Check
+from gpu_ci.rental import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpu_ci.rental import Rental
+
+
+class NotWell(GpuCiError):
+    """At least one check failed; each was printed with its cure."""
+
+    exit_code = 3
+
+
+def examine(rental: Rental) -> None:
+    """Print a line for each check. Raises NotWell when one failed."""
+    failed = 0
+    for check in _checks(rental):
+        failed += not check.ok
+        mark, cure = ("ok  ", "") if check.ok else ("FAIL", f" {check.cure}")
+        actions.say(f"{mark} {check.what}: {check.detail}{cure}")
+    if failed:
+        raise NotWell(f"{failed} of the checks failed.", "Each line above names its cure.")
+
+
+def _checks(rental: Rental) -> Iterator[Check]:
+    builds = ", ".join(build.architecture for build in rental.builds)
+    yield Check(
+        what="GitHub", ok=True, detail=f"may register runners in {rental.github.scope} ({builds})"
+    )
+    yield _name_is_free(rental)
+    lease = Lease(index=0, name=rental.plan.identity.name(0))
+    lease.label = rental.plan.label(lease.name)
+    registration = Registration(name=lease.name, labels=(lease.label,), jit_config="x" * 4200)
+    seen = set()
+    for candidate in rental.plan.candidates:
+        if (candidate.type, candidate.region) not in seen:
+            seen.add((candidate.type, candidate.region))
+            yield from rental.provider.check(rental.order(lease, candidate, registration))
+
+
+def _name_is_free(rental: Rental) -> Check:
+    name = rental.plan.identity.name(0)
+    taken = rental.github.runner_named(name)
+    return Check(
+        what="Runner name",
+        ok=taken is None,
+        detail=f"{name} is {'free' if taken is None else 'taken'}",
+        cure="Another start has the same key, or one was killed: set key, or run stop first.",
+    )

@@ -1,0 +1,139 @@
+"""Gives back what a start has made: the registration first, then the machine, each on its own.
+
+One half's failure never stops the other; what could not be given back is said, with where to look.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.errors import Absent, Busy, CloudError, GitHubError, StillThere
+from gpu_ci.waiting import Deadline, every, growing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gpu_ci.github import GitHub
+    from gpu_ci.machine import Machine
+    from gpu_ci.providers import Provider
+
+AT_ONCE: Final = 8
+# A runner stays busy on GitHub for some seconds after its job has ended.
+BUSY_PATIENCE: Final = 15.0
+
+
+@dataclass(kw_only=True)
+class Debt:
+    """One machine and its registration, of which either may be unknown or not exist.
+
+    `label` and `starter` are those of its tags. `search_name` says that an answer was lost: a registration of `name` may exist. `search` asks
+    the provider for machines whose create call was not answered.
+    """
+
+    name: str
+    label: str = ""
+    starter: str = ""
+    runner_id: int = 0
+    machine: Machine | None = None
+    search_name: bool = False
+    search: Callable[[], Sequence[Machine]] | None = None
+    troubles: list[str] = field(default_factory=list)
+    released: list[Machine] = field(default_factory=list)
+    removed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Giver:
+    """Gives back debts. `hurried` means that the process is being cancelled: no waiting, and both
+    halves at once, since by now nothing is listening for the runner's jobs."""
+
+    github: GitHub
+    provider: Provider
+    deadline: Deadline
+    hurried: bool = False
+
+    def give_back(self, debts: Sequence[Debt]) -> None:
+        """Give all back. Raises StillThere with every trouble at the end."""
+        with ThreadPoolExecutor(max(1, min(AT_ONCE, 2 * len(debts)))) as pool:
+            if self.hurried:
+                halves = [(half, debt) for debt in debts for half in (self._runner, self._machine)]
+                list(pool.map(lambda pair: pair[0](pair[1]), halves))
+            else:
+                list(pool.map(self._in_order, debts))
+        troubles = [trouble for debt in debts for trouble in debt.troubles]
+        if troubles:
+            raise StillThere("\n\n".join(troubles))
+
+    def _in_order(self, debt: Debt) -> None:
+        still_busy = self._runner(debt)
+        self._machine(debt)
+        if still_busy:
+            self._runner(debt, last=True)
+
+    def _runner(self, debt: Debt, *, last: bool = False) -> bool:
+        """Remove the registration; return True if it is busy and should be tried once more."""
+        try:
+            for runner_id in self._runner_ids(debt):
+                self._delete(runner_id)
+                debt.removed += 1
+        except Busy as busy:
+            if last or self.hurried:
+                debt.troubles.append(f"Runner {debt.name} could not be removed. {busy}")
+            return True
+        except GitHubError as error:
+            debt.troubles.append(
+                f"Runner {debt.name} could not be removed. {error} GitHub itself removes an unused "
+                "runner after a day; until then it stands under Settings, Actions, Runners."
+            )
+        return False
+
+    def _runner_ids(self, debt: Debt) -> list[int]:
+        if debt.runner_id:
+            return [debt.runner_id]
+        runner = self.github.runner_named(debt.name) if debt.search_name else None
+        return [runner.id] if runner else []
+
+    def _delete(self, runner_id: int) -> None:
+        """Delete, and read once that it is gone: jobs were sent to runners already deleted."""
+        patience = Deadline.after(0 if self.hurried else BUSY_PATIENCE, self.deadline.clock)
+        for pause in growing(1.0, most=4.0):
+            try:
+                self.github.delete(runner_id)
+                break
+            except Busy:
+                if not patience.allows(pause):
+                    raise
+            self.deadline.clock.sleep(pause)
+        if self.hurried:
+            return
+        try:
+            self.github.runner(runner_id)
+        except Absent:
+            return
+        raise Busy(f"GitHub still lists runner {runner_id} after deleting it.")
+
+    def _machine(self, debt: Debt) -> None:
+        try:
+            for machine in self._machines(debt):
+                self.provider.release(machine)
+                debt.released.append(machine)
+        except CloudError as error:
+            where = f"{debt.machine.id} in {debt.machine.region}" if debt.machine else debt.name
+            debt.troubles.append(
+                f"Machine {where} could not be given back. {error} Look for it in the cloud's "
+                f"console by its name, {debt.name}; it ends itself when its idle time is over."
+            )
+
+    def _machines(self, debt: Debt) -> Sequence[Machine]:
+        if debt.machine:
+            return [debt.machine]
+        if debt.search is None:
+            return []
+        # A create call whose answer was lost may still be landing: look until time is up.
+        for _ in every(0.4, self.deadline):
+            found = debt.search()
+            if found:
+                return found
+        return []

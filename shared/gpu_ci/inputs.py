@@ -1,0 +1,323 @@
+"""What the user wrote, as frozen dataclasses; every problem is reported at once.
+
+Composite actions get no `INPUT_*` of their own: each action.yml maps its inputs to `INPUT_<NAME>`,
+hyphens as underscores, and a terminal's flags become the same names. A test holds the fields here,
+action.yml and the tables of the README together.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from gpu_ci.errors import BadInputs
+from gpu_ci.machine import Machine, from_handle
+from gpu_ci.providers import PROVIDERS, provider_class, read_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MARKETS = ("on-demand", "spot", "spot-then-on-demand")
+REGISTRATIONS = ("jit", "token")
+RELEASES = ("auto", "terminate", "pause", "keep")
+KEY_LIMIT = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class GitHubInputs:
+    """How to reach GitHub. `run_token` is the job's own token: it reads runs, it administers none."""
+
+    token: str
+    app_id: str
+    app_private_key: str
+    api_url: str
+    organization: str
+    run_token: str
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        inputs = cls(
+            token=reader.text("github-token"),
+            app_id=reader.text("app-id"),
+            app_private_key=reader.text("app-private-key"),
+            api_url=reader.url("github-api-url", "https://api.github.com"),
+            organization=reader.matching("organization", r"[A-Za-z0-9][A-Za-z0-9-]*"),
+            run_token=reader.env.get("GPU_CI_RUN_TOKEN", ""),
+        )
+        if bool(inputs.app_id) != bool(inputs.app_private_key):
+            reader.problem(
+                "app-id and app-private-key belong together: give both, or a github-token."
+            )
+        elif not inputs.token and not inputs.app_id:
+            reader.problem(WITHOUT_CREDENTIALS)
+        return inputs
+
+
+WITHOUT_CREDENTIALS = (
+    "github-token is empty. A token that may administer runners is needed: a classic token with "
+    "`repo`, a fine-grained one with Administration: write, or app-id and app-private-key; the "
+    "workflow's own GITHUB_TOKEN can never register a runner. If the secret exists, this run does "
+    "not get it: pull requests from forks and from Dependabot run without secrets."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartInputs:
+    """The inputs of action-start. Times are in seconds here; the action takes minutes."""
+
+    provider: str
+    github: GitHubInputs
+    key: str
+    count: int
+    labels: tuple[str, ...]
+    runner_group: str
+    registration: Literal["jit", "token"]
+    machine: tuple[str, ...]
+    region: tuple[str, ...]
+    market: Literal["on-demand", "spot", "spot-then-on-demand"]
+    image: str
+    disk_gb: int
+    machine_name: str
+    gpus: int
+    online_timeout: float
+    max_lifetime: float
+    idle: float
+    setup_script: str
+    provider_options: Any
+    dry_run: bool
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> Self:
+        """Read all inputs. Raises BadInputs with every problem in them."""
+        reader = Reader(env)
+        provider = reader.provider("provider")
+        inputs = cls(
+            provider=provider,
+            github=GitHubInputs.read(reader),
+            key=reader.key(),
+            count=reader.whole("count", 1, least=1, most=50),
+            labels=reader.labels("labels"),
+            runner_group=reader.text("runner-group"),
+            registration=reader.choice("registration", REGISTRATIONS),
+            machine=reader.several("machine"),
+            region=reader.several("region"),
+            market=reader.choice("market", MARKETS),
+            image=reader.text("image"),
+            disk_gb=reader.whole("disk-gb", 0, most=16384),
+            machine_name=reader.text("machine-name"),
+            gpus=reader.whole("gpus", 1, most=64),
+            online_timeout=reader.minutes("online-timeout-minutes", 15),
+            max_lifetime=reader.minutes("max-lifetime-minutes", 360),
+            idle=reader.minutes("idle-minutes", 10),
+            setup_script=reader.raw("setup-script"),
+            provider_options=reader.options("provider-options", provider),
+            dry_run=reader.flag("dry-run"),
+        )
+        inputs._look_across(reader)
+        reader.finish()
+        return inputs
+
+    def _look_across(self, reader: Reader) -> None:
+        if not self.github.organization and self.runner_group:
+            reader.problem("runner-group needs organization: a repository has only one group.")
+        if self.machine_name and self.provider in {"ec2", "local"}:
+            reader.problem(
+                f"machine-name is for providers that keep a machine; {self.provider} makes a new "
+                "one for each start. Remove machine-name, or name the type under machine."
+            )
+        if self.online_timeout > self.max_lifetime:
+            reader.problem("online-timeout-minutes is longer than max-lifetime-minutes.")
+        if not re.fullmatch(r"[^/\s]+/[^/\s]+", reader.env.get("GITHUB_REPOSITORY", "")):
+            reader.problem(
+                "GITHUB_REPOSITORY is not set to owner/name. In a workflow the runner sets it; in a "
+                "terminal give --repository owner/name."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopInputs:
+    """The inputs of action-stop."""
+
+    provider: str
+    github: GitHubInputs
+    machine: tuple[Machine, ...]
+    key: str
+    region: tuple[str, ...]
+    machine_name: str
+    release: Literal["auto", "terminate", "pause", "keep"]
+    provider_options: Any
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> Self:
+        """Read all inputs. Raises BadInputs with every problem in them."""
+        reader = Reader(env)
+        provider = reader.provider("provider")
+        inputs = cls(
+            provider=provider,
+            github=GitHubInputs.read(reader),
+            machine=reader.handle("machine", provider),
+            key=reader.key(),
+            region=reader.several("region"),
+            machine_name=reader.text("machine-name"),
+            release=reader.choice("release", RELEASES),
+            provider_options=reader.options("provider-options", provider),
+        )
+        if inputs.release == "pause" and provider in {"ec2", "local"}:
+            reader.problem(f"release: {provider} cannot pause a machine. Use auto or terminate.")
+        reader.finish()
+        return inputs
+
+
+class Reader:
+    """Reads inputs one by one and collects what is wrong with them."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self.env = env
+        self._problems: list[str] = []
+
+    def problem(self, paragraph: str) -> None:
+        self._problems.append(paragraph)
+
+    def finish(self) -> None:
+        """Raise BadInputs if there was any problem."""
+        if self._problems:
+            raise BadInputs(self._problems)
+
+    def raw(self, name: str) -> str:
+        return self.env.get(variable(name), "")
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.raw(name).strip() or default
+
+    def several(self, name: str) -> tuple[str, ...]:
+        """Read a list separated by commas or line ends; doubles count once."""
+        parts = (part.strip() for part in re.split(r"[,\n]", self.raw(name)))
+        return tuple(dict.fromkeys(part for part in parts if part))
+
+    def whole(self, name: str, default: int, *, least: int = 0, most: int) -> int:
+        text = self.text(name)
+        if not text:
+            return default
+        if re.fullmatch(r"\d{1,9}", text) and least <= int(text) <= most:
+            return int(text)
+        self.problem(f"{name} is {text!r}; it must be a whole number from {least} to {most}.")
+        return default
+
+    def minutes(self, name: str, default: float) -> float:
+        """Read minutes, decimals allowed; return seconds."""
+        text = self.text(name)
+        try:
+            value = float(text) if text else default
+        except ValueError:
+            value = math.nan
+        if not 0 < value <= 7 * 24 * 60:
+            self.problem(f"{name} is {text!r}; it must be minutes, more than 0, at most a week.")
+            return default * 60
+        return value * 60
+
+    def choice(self, name: str, choices: tuple[str, ...]) -> Any:
+        text = self.text(name, choices[0])
+        if text in choices:
+            return text
+        self.problem(f"{name} is {text!r}; it must be one of {', '.join(choices)}.")
+        return choices[0]
+
+    def flag(self, name: str) -> bool:
+        text = self.text(name, "false").lower()
+        if text not in {"true", "false"}:
+            self.problem(f"{name} is {text!r}; it must be true or false.")
+        return text == "true"
+
+    def matching(self, name: str, pattern: str) -> str:
+        text = self.text(name)
+        if text and not re.fullmatch(pattern, text):
+            self.problem(f"{name} is {text!r}; that is not a name that GitHub gives.")
+        return text
+
+    def url(self, name: str, default: str) -> str:
+        text = self.text(name, default).rstrip("/")
+        if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+            self.problem(f"{name} is {text!r}; it must be the root of a REST API, https://….")
+        return text
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        labels = self.several(name)
+        for label in labels:
+            if not re.fullmatch(r"[\w.:/+-]{1,256}", label):
+                self.problem(
+                    f"{name}: {label!r} is no runner label (letters, digits, . _ - : / +)."
+                )
+        return labels
+
+    def key(self) -> str:
+        key = self.text("key")
+        if len(key) > KEY_LIMIT or not key.isprintable():
+            self.problem(f"key must be one line of at most {KEY_LIMIT} characters.")
+        return key
+
+    def provider(self, name: str) -> str:
+        text = self.text(name)
+        if text in PROVIDERS:
+            return text
+        problem = f"{name} is {text!r}" if text else f"{name} is missing"
+        self.problem(f"{problem}; it must be one of {', '.join(PROVIDERS)}.")
+        return ""
+
+    def options(self, name: str, provider: str) -> Any:
+        text = self.text(name, "{}")
+        try:
+            given = json.loads(text)
+        except ValueError as error:
+            given = None
+            self.problem(f"{name} is not JSON ({error}). Write an object: {{}} or {{…: …}}.")
+        else:
+            if not isinstance(given, dict):
+                self.problem(f"{name} must be a JSON object, such as {{}}.")
+        if not provider:
+            return None
+        options_class = provider_class(provider).Options
+        try:
+            return read_options(options_class, given if isinstance(given, dict) else {})
+        except BadInputs as bad:
+            self._problems.extend(bad.problems)
+            return options_class()
+
+    def handle(self, name: str, provider: str) -> tuple[Machine, ...]:
+        text = self.text(name)
+        if not text:
+            return ()
+        try:
+            machines = from_handle(text)
+        except ValueError as error:
+            self.problem(
+                f"{name} is not what action-start gave out ({error}). Pass its output "
+                "`machine` unchanged, or leave it empty: stop then looks by the run's tags."
+            )
+            return ()
+        for other in {machine.provider for machine in machines} - {provider}:
+            self.problem(f"{name} was started by provider {other!r}, not {provider!r}.")
+        return machines
+
+
+def variable(name: str) -> str:
+    """Return the environment variable that carries an input."""
+    return "INPUT_" + name.upper().replace("-", "_")
+
+
+def input_names(inputs: type[StartInputs | StopInputs]) -> list[str]:
+    """Return the kebab-case names of an action's inputs, in the order of its fields."""
+    names: list[str] = []
+    for field in fields(inputs):
+        names.extend(_GROUPED.get(field.name, (field.name.replace("_", "-"),)))
+    return names
+
+
+_GROUPED = {
+    "github": ("github-token", "app-id", "app-private-key", "github-api-url", "organization"),
+    "online_timeout": ("online-timeout-minutes",),
+    "max_lifetime": ("max-lifetime-minutes",),
+    "idle": ("idle-minutes",),
+}

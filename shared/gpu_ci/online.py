@@ -1,0 +1,159 @@
+"""Waits until every runner of a rental is online, and replaces a machine that will not come up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.boot import read_log
+from gpu_ci.errors import (
+    Absent,
+    BootFailed,
+    CloudError,
+    GpuUnusable,
+    MachineEnded,
+    NeverOnline,
+    RegistrationLost,
+    StartFailed,
+    Unreachable,
+)
+from gpu_ci.machine import State
+from gpu_ci.waiting import every
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gpu_ci.boot import BootReport
+    from gpu_ci.rental import Lease, Rental
+    from gpu_ci.waiting import Deadline
+
+# A look costs no rate limit while nothing changes (a 304); the wait behind "online" is half of it.
+LOOK_SECONDS: Final = 0.8
+# The cloud is asked less often: how the machine is, and what its boot script says.
+MACHINE_LOOKS: Final = 6
+REPLACEMENTS: Final = 2
+# A boot script reports every 20 seconds; one that was heard and then is not for so long is stuck.
+SILENCE: Final = 300.0
+
+
+@dataclass
+class Watch:
+    """What is known of one lease's boot."""
+
+    phase: str = ""
+    heard: float = 0.0
+    news: int = 0
+    tail: list[str] = field(default_factory=list)
+    trouble: str = ""
+
+    def last_phase(self) -> str:
+        return f"Its last phase was {self.phase}." if self.phase else "It reported no phase."
+
+    def told(self) -> str:
+        return self.last_phase() + (f" Last trouble: {self.trouble}" if self.trouble else "")
+
+
+def wait_online(rental: Rental, deadline: Deadline, launched: Callable[[], None]) -> None:
+    """Return when every runner is online.
+
+    `launched` is called after a machine was replaced, so that the outputs name the new one. Raises
+    NeverOnline at the deadline, or what made the last replacement fail; GitHub's own errors where
+    waiting cannot help.
+    """
+    watches = {lease.index: Watch() for lease in rental.leases}
+    for turn in every(LOOK_SECONDS, deadline):
+        for lease in rental.leases:
+            if lease.online_at:
+                continue
+            try:
+                _look(rental, lease, watches[lease.index], turn)
+            except StartFailed as failure:
+                _replace_or_raise(rental, lease, failure, deadline)
+                watches[lease.index] = Watch()
+                launched()
+        if all(lease.online_at for lease in rental.leases):
+            return
+    raise _never_online(rental, watches)
+
+
+def _look(rental: Rental, lease: Lease, watch: Watch, turn: int) -> None:
+    if _is_online(rental, lease, watch):
+        lease.online_at = rental.clock.now()
+    elif turn % MACHINE_LOOKS == MACHINE_LOOKS - 1:
+        _look_at_machine(rental, lease, watch)
+
+
+def _is_online(rental: Rental, lease: Lease, watch: Watch) -> bool:
+    try:
+        if not lease.runner_id:  # registered by token: GitHub knows it once config.sh has run
+            found = rental.github.runner_named(lease.name)
+            lease.runner_id = found.id if found else 0
+            return bool(found and found.online)
+        return rental.github.runner(lease.runner_id).online
+    except Absent:
+        raise RegistrationLost(
+            f"GitHub dropped the registration of {lease.name} before its runner was online.",
+            "It keeps an idle just-in-time runner for minutes only: for machines that boot longer "
+            "set registration to token.",
+        ) from None
+    except Unreachable as error:
+        watch.trouble = str(error)
+        return False
+
+
+def _look_at_machine(rental: Rental, lease: Lease, watch: Watch) -> None:
+    if lease.machine is None:
+        return
+    try:
+        log = rental.provider.boot_log(lease.machine)
+        state = rental.provider.state(lease.machine)
+    except CloudError as error:
+        watch.trouble = str(error)
+        return
+    report = read_log(log)
+    _note_progress(rental, lease, watch, report)
+    if report.failed:
+        failed = GpuUnusable if report.phase == "gpu" else BootFailed
+        raise failed(f"{lease.name}: {report.phase} failed: {report.failed}.", tail=watch.tail)
+    if state in {State.ENDING, State.GONE}:
+        what = f"{lease.name}: the machine ended before its runner was online. {watch.last_phase()}"
+        raise MachineEnded(what, tail=watch.tail)
+    # Some clouds show the log only now and then: silence counts where it was seen to be live.
+    if watch.news > MACHINE_LOOKS and rental.clock.now() - watch.heard > SILENCE:
+        what = f"{lease.name}: nothing heard for {SILENCE / 60:.0f} minutes. {watch.last_phase()}"
+        raise BootFailed(what, tail=watch.tail)
+
+
+def _note_progress(rental: Rental, lease: Lease, watch: Watch, report: BootReport) -> None:
+    watch.tail = list(report.tail)
+    if report.heard > watch.heard:
+        watch.heard, watch.news = report.heard, watch.news + 1
+    if report.phase != watch.phase:
+        watch.phase = report.phase
+        rental.say(f"{lease.name}: {report.phase}")
+
+
+def _replace_or_raise(
+    rental: Rental, lease: Lease, failure: StartFailed, deadline: Deadline
+) -> None:
+    """Launch another machine for this lease, or raise the failure if that was tried enough."""
+    if not failure.another or lease.given_up >= REPLACEMENTS or deadline.passed():
+        raise failure
+    lease.given_up += 1
+    rental.say(f"{failure} Trying another machine.")
+    rental.replace(lease)
+
+
+def _never_online(rental: Rental, watches: dict[int, Watch]) -> NeverOnline:
+    late = [lease for lease in rental.leases if not lease.online_at]
+    minutes = rental.inputs.online_timeout / 60
+    stories = [
+        f"{lease.name}: not online after {minutes:g} minutes. {watches[lease.index].told()}"
+        for lease in late
+    ]
+    return NeverOnline(
+        " ".join(stories),
+        "If the phases go on but slowly, raise online-timeout-minutes or use an image with the "
+        "drivers in it; if none was reported, look at the machine's way out to the internet.",
+        tail=watches[late[0].index].tail,
+    )

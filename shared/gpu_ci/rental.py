@@ -1,0 +1,259 @@
+"""What one start makes, step by step, so that all of it can be given back at any moment."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+from gpu_ci.boot import Boot, Registration, render
+from gpu_ci.cancellation import BUDGET, Cancelled
+from gpu_ci.errors import CloudUnreachable, Conflict, NoCapacity, StillThere, WrongHere
+from gpu_ci.give_back import Debt, Giver
+from gpu_ci.identity import Tags
+from gpu_ci.providers import Candidate, Order
+from gpu_ci.waiting import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gpu_ci.boot import RunnerBuild
+    from gpu_ci.cancellation import Cancellation
+    from gpu_ci.github import GitHub
+    from gpu_ci.inputs import StartInputs
+    from gpu_ci.machine import Machine
+    from gpu_ci.plan import StartPlan
+    from gpu_ci.providers import Provider
+    from gpu_ci.waiting import Clock
+
+# How long a cancelled process waits for the answer to a call that may have created something.
+ANSWER_GRACE: Final = 2.0
+# The machine waits this much longer than the start does before it takes itself for forgotten.
+PICKUP_MARGIN: Final = 120.0
+NAMES_TRIED: Final = 5
+# How long to look for a machine whose create call was not answered, when nobody is in a hurry.
+SEARCH_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    """One candidate that was asked for, and what came of it."""
+
+    name: str
+    candidate: Candidate
+    result: str
+
+
+@dataclass(kw_only=True)
+class Lease:
+    """One machine that the plan wants, on its way from a name to a listening runner.
+
+    `replacement` numbers the names used so far, `given_up` counts the machines that did not come up.
+    """
+
+    index: int
+    name: str = ""
+    label: str = ""
+    replacement: int = 0
+    given_up: int = 0
+    candidate: Candidate | None = None
+    runner_id: int = 0
+    machine: Machine | None = None
+    registering: bool = False
+    ordering: Order | None = None
+    online_at: float = 0.0
+
+    def debt(self, provider: Provider) -> Debt:
+        """Return what has to be given back for this lease."""
+        order = self.ordering
+        return Debt(
+            name=self.name,
+            runner_id=self.runner_id,
+            machine=self.machine,
+            search_name=self.registering,
+            search=_search(provider, order) if order else None,
+        )
+
+
+def _search(provider: Provider, order: Order) -> Callable[[], Sequence[Machine]]:
+    regions = [order.candidate.region] if order.candidate.region else []
+    return lambda: provider.find({"name": order.tags.name}, regions)
+
+
+@dataclass(kw_only=True)
+class Rental:
+    """All leases of one start. On any exception inside its `with`, everything is given back.
+
+    A signal can also arrive in the first instruction of `__exit__`, before anything is caught
+    there; the caller therefore calls `settle` again for `Cancelled`, which comes only once.
+    """
+
+    inputs: StartInputs
+    plan: StartPlan
+    provider: Provider
+    github: GitHub
+    builds: tuple[RunnerBuild, ...]
+    cancellation: Cancellation
+    clock: Clock
+    say: Callable[[str], None]
+    leases: list[Lease] = field(default_factory=list)
+    tries: list[Try] = field(default_factory=list)
+    group_id: int = 1
+    _settled: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self.cancellation.finish()
+        else:
+            self.settle(error)
+
+    @property
+    def machines(self) -> list[Machine]:
+        return [lease.machine for lease in self.leases if lease.machine]
+
+    def launch(self, lease: Lease) -> Machine:
+        """Register a runner and get a machine for it from the first candidate that has one."""
+        if lease not in self.leases:
+            self.leases.append(lease)
+        registration = self._register(lease)
+        left = self._candidates_after(lease.candidate)
+        while left:
+            candidate = left.popleft()
+            try:
+                return self._order(lease, candidate, registration)
+            except (NoCapacity, WrongHere) as refusal:
+                self._note(lease, candidate, str(refusal))
+                if not candidate.zone and isinstance(refusal, NoCapacity):
+                    left.extendleft(reversed(self.provider.zones(candidate)))
+        raise NoCapacity(
+            f"None of the {len(self.tries)} ways tried to get a machine worked: "
+            + "; ".join(f"{t.candidate}: {t.result}" for t in self.tries),
+            "Name more types under machine, more regions under region, or another market.",
+        )
+
+    def replace(self, lease: Lease) -> Machine:
+        """Give a machine that did not come up back, and launch another under a new name."""
+        before = self.github.line.deadline
+        self._giver(hurried=False).give_back([lease.debt(self.provider)])
+        self.github.until(before)
+        lease.machine, lease.runner_id, lease.replacement = None, 0, lease.replacement + 1
+        return self.launch(lease)
+
+    def _candidates_after(self, tried: Candidate | None) -> deque[Candidate]:
+        """Return the plan's candidates, beginning behind the one whose machine did not come up."""
+        left = deque(self.plan.candidates)
+        if tried is not None and tried in left:
+            left.rotate(-left.index(tried) - 1)
+        return left
+
+    def _register(self, lease: Lease) -> Registration:
+        """Take the next free name; a name can be taken by a start of ours that was killed."""
+        for _ in range(NAMES_TRIED):
+            lease.name = self.plan.identity.name(lease.index, lease.replacement)
+            lease.label = self.plan.label(lease.name)
+            try:
+                return self._register_as(lease)
+            except Conflict:
+                lease.registering = False
+                lease.replacement += 1
+        raise Conflict(
+            f"{NAMES_TRIED} runners named like {lease.name} exist already.",
+            "Starts of one job that share a key need different ones: set the input key.",
+        )
+
+    def _register_as(self, lease: Lease) -> Registration:
+        labels = (lease.label, *self.inputs.labels)
+        lease.registering = True
+        if self.inputs.registration == "token":
+            return self.github.registration(lease.name, labels, self.inputs.runner_group)
+        with self.cancellation.held(ANSWER_GRACE):
+            runner, config = self.github.register(lease.name, labels, self.group_id)
+            lease.runner_id, lease.registering = runner.id, False
+        return Registration(name=lease.name, labels=labels, jit_config=config)
+
+    def _order(self, lease: Lease, candidate: Candidate, registration: Registration) -> Machine:
+        order = self.order(lease, candidate, registration)
+        lease.ordering = order
+        try:
+            with self.cancellation.held(ANSWER_GRACE):
+                machine = lease.machine = self.provider.launch(order)
+                lease.ordering, lease.candidate = None, candidate
+        except CloudUnreachable:
+            raise
+        except Exception:
+            lease.ordering = None
+            raise
+        self._note(lease, candidate, "launched")
+        return machine
+
+    def order(self, lease: Lease, candidate: Candidate, registration: Registration) -> Order:
+        """Return what the provider is asked for."""
+        boot = Boot(
+            place=self.provider.place(lease.name),
+            registration=registration,
+            runners=self.builds,
+            pickup=self.inputs.online_timeout + PICKUP_MARGIN,
+            idle=self.inputs.idle,
+            lifetime=self.inputs.max_lifetime,
+            gpus=self.inputs.gpus,
+            setup_script=self.inputs.setup_script,
+        )
+        return Order(
+            candidate=candidate,
+            tags=self._tags(lease),
+            token=self.plan.token(lease.name, candidate),
+            boot_script=render(boot),
+            image=self.inputs.image,
+            disk_gb=self.inputs.disk_gb,
+        )
+
+    def _tags(self, lease: Lease) -> Tags:
+        identity = self.plan.identity
+        return Tags(
+            name=lease.name,
+            label=lease.label,
+            repository=identity.repository,
+            run_id=identity.run_id,
+            attempt=identity.attempt,
+            key=identity.key,
+            scope=identity.scope,
+            starter=identity.starter,
+            runner_id=lease.runner_id,
+            expires_at=int(self.clock.now() + self.inputs.max_lifetime),
+        )
+
+    def _note(self, lease: Lease, candidate: Candidate, result: str) -> None:
+        self.tries.append(Try(name=lease.name, candidate=candidate, result=result))
+        self.say(f"{candidate}: {result}")
+
+    def settle(self, error: BaseException) -> None:
+        """Give everything back, once. What could not be is added to the error as a note."""
+        self.cancellation.finish()
+        if self._settled:
+            return
+        debts = [lease.debt(self.provider) for lease in self.leases]
+        try:
+            self._giver(hurried=isinstance(error, Cancelled)).give_back(debts)
+        except StillThere as left:
+            error.add_note(str(left))
+        self._settled = True
+        if debts:
+            self.say(_told(debts))
+
+    def _giver(self, *, hurried: bool) -> Giver:
+        deadline = Deadline.after(BUDGET - ANSWER_GRACE if hurried else SEARCH_SECONDS, self.clock)
+        if hurried:
+            self.provider.hurry()
+            self.github.hurry(deadline)
+        else:
+            self.github.until(deadline)
+        return Giver(github=self.github, provider=self.provider, deadline=deadline, hurried=hurried)
+
+
+def _told(debts: Sequence[Debt]) -> str:
+    machines = sum(len(debt.released) for debt in debts)
+    runners = sum(debt.removed for debt in debts)
+    return f"Given back: {machines} machine(s), {runners} registration(s)."

@@ -1,0 +1,101 @@
+"""What a start and a stop tell: the lines of the log and the job's summary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gpu_ci.actions import table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpu_ci.machine import Machine, Price
+    from gpu_ci.rental import Lease, Try
+
+
+def start_summary(leases: Sequence[Lease], tries: Sequence[Try], result: str) -> str:
+    """Return the job summary of a start, whatever came of it."""
+    parts = [f"### GPU runner: {result}"]
+    rows = [_lease_row(lease, lease.machine) for lease in leases if lease.machine]
+    if rows:
+        head = ("Machine", "Type", "Where", "Market", "Online after", "Price")
+        parts.append(table(head, rows))
+    if len(tries) > len(rows):
+        tried = ("For", "Asked for", "Result")
+        parts.append(table(tried, [(t.name, t.candidate, t.result) for t in tries]))
+    return "\n\n".join(parts)
+
+
+def _lease_row(lease: Lease, machine: Machine) -> tuple[str, ...]:
+    online = f"{lease.online_at - machine.launched_at:.0f} s" if lease.online_at else "never"
+    where = machine.zone or machine.region
+    return (machine.name, machine.type, where, machine.market, online, price_text(machine.price))
+
+
+def price_text(price: Price | None) -> str:
+    """Return the price an hour in words, "unknown" where no source told."""
+    return f"{price.per_hour:.4g} {price.currency}/h" if price else "unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bill:
+    """What a machine cost: from its launch to its release, at the price an hour if that is known.
+
+    Clouds round up by rules of their own; this does not.
+    """
+
+    machine: Machine
+    seconds: float
+    price: Price | None
+
+    @property
+    def cost(self) -> float | None:
+        return self.price.per_hour * self.seconds / 3600 if self.price else None
+
+    @property
+    def cost_text(self) -> str:
+        return "unknown" if self.price is None else f"{self.cost:.4f} {self.price.currency}"
+
+
+def bill_lines(bills: Sequence[Bill], removed: int) -> list[str]:
+    """Return what a stop says in the log."""
+    lines = [
+        f"{bill.machine.name} ({bill.machine.id}) is given back: billed for "
+        f"{duration(bill.seconds)}, cost {bill.cost_text} ({price_text(bill.price)})."
+        for bill in bills
+    ]
+    return [*(lines or ["No machine was left to give back."]), f"Registrations removed: {removed}."]
+
+
+def total_cost(bills: Sequence[Bill]) -> str:
+    """Return the sum of the costs, "" unless every price is known and in one currency."""
+    currencies = {bill.price.currency if bill.price else "" for bill in bills}
+    if len(currencies) != 1 or "" in currencies:
+        return ""
+    return f"{sum(bill.cost or 0.0 for bill in bills):.4f} {currencies.pop()}"
+
+
+def stop_summary(bills: Sequence[Bill], removed: int) -> str:
+    """Return the job summary of a stop."""
+    if not bills:
+        return f"### GPU runner: no machine was left, {removed} registration(s) removed"
+    head = ("Machine", "Type", "Market", "Billed", "Price", "Cost")
+    rows = [
+        (
+            bill.machine.name,
+            bill.machine.type,
+            bill.machine.market,
+            duration(bill.seconds),
+            price_text(bill.price),
+            bill.cost_text,
+        )
+        for bill in bills
+    ]
+    return "### GPU runner: given back\n\n" + table(head, rows)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as 4 min 03 s, or 59 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

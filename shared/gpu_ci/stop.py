@@ -1,0 +1,178 @@
+"""The order of events of a stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci import actions
+from gpu_ci.cancellation import Cancellation
+from gpu_ci.errors import GitHubError, StillThere
+from gpu_ci.github import GitHub
+from gpu_ci.give_back import Debt, Giver
+from gpu_ci.identity import Identity, run_prefix
+from gpu_ci.inputs import StopInputs
+from gpu_ci.needs import Asker, why_needed
+from gpu_ci.providers import provider_class
+from gpu_ci.report import Bill, bill_lines, stop_summary, total_cost
+from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gpu_ci.github import Runner
+    from gpu_ci.machine import Machine
+    from gpu_ci.providers import Provider
+    from gpu_ci.waiting import Clock
+
+# All waiting of a stop ends after so many seconds; GitHub's and the clouds' outages are longer.
+PATIENCE: Final = 120.0
+
+
+def stop(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
+    """Give back one start's machines and registrations, or all that a run no longer needs.
+
+    Raises StillThere when something could not be given back, after trying everything else.
+    """
+    actions.mask_secrets(env)
+    inputs = StopInputs.read(env)
+    with Cancellation() as cancellation:
+        cancellation.finish()  # a cancelled stop goes on until the runner kills it
+        stopping = _prepare(inputs, env, Deadline.after(PATIENCE, clock))
+        debts = stopping.debts()
+        try:
+            stopping.give_back(debts)
+        finally:
+            _tell(debts, stopping.provider, clock)
+        if stopping.troubles:
+            raise StillThere("\n\n".join(stopping.troubles))
+
+
+def _prepare(inputs: StopInputs, env: Mapping[str, str], deadline: Deadline) -> Stopping:
+    organization = inputs.github.organization
+    identity = Identity.from_environment(env, key=inputs.key, organization=organization)
+    return Stopping(
+        inputs=inputs,
+        identity=identity,
+        provider=provider_class(inputs.provider)(inputs.provider_options, env, deadline.clock),
+        github=GitHub.connect(
+            inputs.github,
+            scope=identity.scope,
+            repository=identity.repository,
+            deadline=deadline,
+            say=actions.say,
+            mask=actions.mask,
+        ),
+        deadline=deadline,
+        asker=Asker(check_run_id=identity.starter, runner_name=env.get("RUNNER_NAME", "")),
+    )
+
+
+@dataclass(kw_only=True)
+class Stopping:
+    """One stop: what it was told, and what it found to give back."""
+
+    inputs: StopInputs
+    identity: Identity
+    provider: Provider
+    github: GitHub
+    deadline: Deadline
+    asker: Asker
+    troubles: list[str] = field(default_factory=list)
+
+    def debts(self) -> list[Debt]:
+        """Return what is to be given back: the handle's machines, a key's, or the run's."""
+        if self.inputs.machine:
+            return [_debt(machine) for machine in self.inputs.machine]
+        wanted = {"repository": self.identity.repository, "run_id": self.identity.run_id}
+        if self.inputs.key:
+            wanted["key"] = self.identity.key
+        machines = self.provider.find(wanted, self._regions())
+        runners = self._runners()
+        debts = [_debt(machine) for machine in machines]
+        names = {debt.name for debt in debts}
+        debts += [_lone(runner) for runner in runners if runner.name not in names]
+        return debts if self.inputs.key else self._not_needed(debts, runners)
+
+    def give_back(self, debts: Sequence[Debt]) -> None:
+        if self.inputs.release == "keep":
+            for debt in debts:
+                debt.machine = None
+        giver = Giver(github=self.github, provider=self.provider, deadline=self.deadline)
+        giver.give_back(debts)
+
+    def _regions(self) -> list[str]:
+        return [self.provider.split_region(region)[0] for region in self.inputs.region]
+
+    def _runners(self) -> list[Runner]:
+        """Return this run's registrations (this key's, if there is one)."""
+        mark = self.identity.key_mark() if self.inputs.key else ""
+        prefix = run_prefix(self.identity.run_id)
+        try:
+            runners = self.github.runners()
+        except GitHubError as error:
+            self.troubles.append(f"The run's registrations could not be listed. {error}")
+            return []
+        return [r for r in runners if r.name.startswith(prefix) and mark in r.name]
+
+    def _not_needed(self, debts: list[Debt], runners: Sequence[Runner]) -> list[Debt]:
+        """Return the debts that nothing in the run needs; say why the others are left."""
+        if not debts:
+            return []
+        try:
+            jobs = self.github.jobs(self.identity.run_id)
+        except GitHubError as error:
+            self.troubles.append(
+                f"{len(debts)} machine(s) or registration(s) of this run were left, because its "
+                f"jobs could not be read. {error} Give the job `permissions: actions: read`, or "
+                "give stop the machine or the key that start had."
+            )
+            return []
+        by_name = {runner.name: runner for runner in runners}
+        free = []
+        for debt in debts:
+            why = why_needed(debt.label, debt.starter, jobs, by_name.get(debt.name), self.asker)
+            if why:
+                actions.say(f"{debt.name} is left: {why}.")
+            else:
+                free.append(debt)
+        return free
+
+
+def _debt(machine: Machine) -> Debt:
+    tags = machine.tags
+    return Debt(
+        name=tags.name,
+        label=tags.label,
+        starter=tags.starter,
+        runner_id=tags.runner_id,
+        machine=machine,
+        search_name=not tags.runner_id,
+    )
+
+
+def _lone(runner: Runner) -> Debt:
+    """Return the debt of a registration whose start died before it had a machine."""
+    label = next((label for label in runner.labels if label.startswith(runner.name)), "")
+    return Debt(name=runner.name, label=label, runner_id=runner.id)
+
+
+def _tell(debts: Sequence[Debt], provider: Provider, clock: Clock) -> None:
+    """Say what was given back, how long it was billed and what that cost."""
+    now = clock.now()
+    bills = [
+        Bill(
+            machine=machine,
+            seconds=max(0.0, now - machine.launched_at),
+            price=machine.price or provider.price(machine),
+        )
+        for debt in debts
+        for machine in debt.released
+    ]
+    removed = sum(debt.removed for debt in debts)
+    for line in bill_lines(bills, removed):
+        actions.say(line)
+    actions.summary(stop_summary(bills, removed))
+    actions.output("stopped", str(len(bills)))
+    actions.output("billed-seconds", f"{sum(bill.seconds for bill in bills):.0f}")
+    actions.output("cost", total_cost(bills))
