@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+import re
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,3 +71,131 @@ class Boot:
     gpus: int = 0
     setup_script: str = ""
     variables: tuple[tuple[str, str], ...] = ()
+
+
+PHASES: Final = ("network", "user", "download", "libraries", "setup", "gpu", "listen")
+"""In this order; `setup` and `gpu` only where they are asked for."""
+
+
+def render(boot: Boot) -> str:
+    """Return the script for one machine. It holds a secret: keep it readable by its owner only.
+
+    Write it without translating line ends. Raises ValueError for what no shell can hold: a NUL, or
+    a variable's name that is not one.
+    """
+    filled = {name: f"{name}={shlex.quote(text)}" for name, text in _values(boot).items()}
+    filled["variables"] = _variables(boot.variables)
+    # In one pass: what was filled in is never searched again.
+    script = _BLANK.sub(lambda blank: filled[blank["value"] or blank["list"]], _template())
+    if "\0" in script:
+        raise ValueError("a boot script cannot hold a NUL character")
+    return script
+
+
+_BLANK = re.compile(r"^(?:(?P<value>[A-Z_]+)=''|(?P<list>variables)\(\) \{ :; \})$", re.MULTILINE)
+
+
+def _template() -> str:
+    lines = Path(__file__).with_name("boot.sh").read_text(encoding="utf-8").splitlines(True)
+    return lines[0] + "".join(line for line in lines if not re.match(r"\s*(#|$)", line))
+
+
+def _values(boot: Boot) -> dict[str, str]:
+    place, registration = boot.place, boot.registration
+    return {
+        "MACHINE": registration.name,
+        "ROOT": place.root,
+        "ACCOUNT": place.user,
+        "CONSOLE": place.console,
+        "ENDS_BY": place.ends_by,
+        "RUNNERS": "\n".join(f"{one.architecture} {one.sha256} {one.url}" for one in boot.runners),
+        "JIT_CONFIG": registration.jit_config,
+        "TOKEN": registration.token,
+        "URL": registration.url,
+        "GROUP": registration.group,
+        "LABELS": ",".join(registration.labels),
+        "PICKUP": _seconds(boot.pickup),
+        "IDLE": _seconds(boot.idle),
+        "LIFETIME": _seconds(boot.lifetime),
+        "GPUS": str(boot.gpus),
+        "SETUP_SCRIPT": boot.setup_script,
+    }
+
+
+def _seconds(duration: float) -> str:
+    return str(max(1, math.ceil(duration)))
+
+
+def _variables(variables: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(["variables() {", ":", *(_export(*pair) for pair in variables), "}"])
+
+
+def _export(name: str, value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise ValueError(f"{name!r} is not a name for an environment variable")
+    return f"export {name}={shlex.quote(value)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BootReport:
+    """What a boot script has said of its machine so far.
+
+    `phase` is the last of `PHASES` that was heard of, "" before the first. `since` is when that
+    phase began and `heard` when anything was last said, in seconds since the epoch by the machine's
+    clock, 0 if never. `listening` says that the runner takes jobs, `gpu` describes what the gate
+    found. `failed` and `ended` are reasons, "" while all is well. `tail` is the log's last 50 lines.
+    """
+
+    phase: str = ""
+    since: int = 0
+    heard: int = 0
+    listening: bool = False
+    gpu: str = ""
+    failed: str = ""
+    ended: str = ""
+    tail: str = ""
+
+
+_REPORT = re.compile(
+    r"gpu-ci boot (?P<at>\d{1,12}) (?P<what>phase|beat|gpu|listening|failed|ended)\b ?(?P<rest>.*)"
+)
+# Colours, cursor moves and titles, which a console's log is full of.
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\^_=>])")
+_TAIL = 50
+
+
+def read_log(text: str) -> BootReport:
+    """Read a boot's log or console, which may be cut, mixed with the kernel's lines and coloured.
+
+    Of several boots, the last one counts.
+    """
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", _ESCAPES.sub("", text))]
+    report = BootReport()
+    for line in lines:
+        if found := _REPORT.search(line):
+            report = _heard(report, int(found["at"]), found["what"], found["rest"].strip())
+    return replace(report, tail="\n".join([line for line in lines if line][-_TAIL:]))
+
+
+def _heard(report: BootReport, at: int, what: str, rest: str) -> BootReport:
+    first, _, reason = rest.partition(" ")
+    match what:
+        case "phase":
+            return _in_phase(BootReport() if first == PHASES[0] else report, at, first)
+        case "beat":
+            return _in_phase(report, at, first)
+        case "failed":
+            return replace(_in_phase(report, at, first), failed=reason or "no reason was given")
+        case "gpu":
+            return replace(report, heard=at, gpu=rest)
+        case "ended":
+            return replace(report, heard=at, ended=rest or "no reason was given")
+        case _:
+            return replace(report, heard=at, listening=True)
+
+
+def _in_phase(report: BootReport, at: int, phase: str) -> BootReport:
+    """Take the phase from any line that names it: the one that began it may have been cut off."""
+    if phase == report.phase or phase not in PHASES:
+        return replace(report, heard=at)
+    return replace(report, phase=phase, since=at, heard=at)

@@ -41,8 +41,9 @@ class Watch:
     """What is known of one lease's boot."""
 
     phase: str = ""
-    heard: float = 0.0
+    heard: int = 0  # by the machine's clock
     news: int = 0
+    news_at: float = 0.0  # by ours
     tail: list[str] = field(default_factory=list)
     trouble: str = ""
 
@@ -116,18 +117,19 @@ def _look_at_machine(rental: Rental, lease: Lease, watch: Watch) -> None:
         failed = GpuUnusable if report.phase == "gpu" else BootFailed
         raise failed(f"{lease.name}: {report.phase} failed: {report.failed}.", tail=watch.tail)
     if state in {State.ENDING, State.GONE}:
-        what = f"{lease.name}: the machine ended before its runner was online. {watch.last_phase()}"
+        why = f" ({report.ended})" if report.ended else ""
+        what = f"{lease.name}: the machine ended{why} before its runner was online. {watch.last_phase()}"
         raise MachineEnded(what, tail=watch.tail)
     # Some clouds show the log only now and then: silence counts where it was seen to be live.
-    if watch.news > MACHINE_LOOKS and rental.clock.now() - watch.heard > SILENCE:
+    if watch.news > MACHINE_LOOKS and rental.clock.now() - watch.news_at > SILENCE:
         what = f"{lease.name}: nothing heard for {SILENCE / 60:.0f} minutes. {watch.last_phase()}"
         raise BootFailed(what, tail=watch.tail)
 
 
 def _note_progress(rental: Rental, lease: Lease, watch: Watch, report: BootReport) -> None:
-    watch.tail = list(report.tail)
+    watch.tail = report.tail.splitlines()
     if report.heard > watch.heard:
-        watch.heard, watch.news = report.heard, watch.news + 1
+        watch.heard, watch.news, watch.news_at = report.heard, watch.news + 1, rental.clock.now()
     if report.phase != watch.phase:
         watch.phase = report.phase
         rental.say(f"{lease.name}: {report.phase}")

@@ -1,0 +1,1 @@
+"""The files of the stand-in runner's archive; nothing here is imported."""

@@ -1,0 +1,156 @@
+"""One workflow run in which the shipped actions are used as its jobs would use them, offline."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.errors import EnvironmentBroken
+from gpu_ci.providers.local import Local, LocalOptions
+from gpu_ci.sandbox.credentials import classic, job_token
+from gpu_ci.sandbox.rest import ServedGitHub, serve_github
+from gpu_ci.sandbox.step import Result, Step, begin
+from gpu_ci.waiting import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gpu_ci.machine import Machine
+
+ROOT: Final = Path(__file__).resolve().parents[3]
+REPOSITORY: Final = "octo-org/science"
+RUN_ID: Final = 19_000_000_001
+# What the steps need of this machine: programs, a home for the kept environment, certificates.
+PASSED_ON: Final = (
+    "PATH", "HOME", "XDG_CACHE_HOME", "RUNNER_TOOL_CACHE", "LANG", "GPU_CI_UV", "SSL_CERT_FILE",
+    "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class World:
+    """One workflow run in which the actions are used as a job would use them."""
+
+    served: ServedGitHub
+    folder: Path
+    machines_folder: Path
+    token: str
+    run_token: str
+    run_id: int
+    start_job: int
+    stop_job: int
+    on_line: Callable[[str, str], None] | None = None
+    steps: list[Step] = field(default_factory=list)
+    extra: dict[str, str] = field(default_factory=dict)
+
+    def env(self, job: str) -> dict[str, str]:
+        """Return what the runner sets for every step of a job."""
+        return {
+            **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            **self.extra,
+            "GITHUB_API_URL": self.served.url,
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_RUN_ID": str(self.run_id),
+            "GITHUB_RUN_ATTEMPT": "1",
+            "GITHUB_JOB": job,
+            "GITHUB_WORKSPACE": str(self.folder),
+            "RUNNER_TEMP": str(self.folder),
+            "RUNNER_NAME": f"Hosted Agent {job}",
+            "RUNNER_TRACKING_ID": f"github_{job}",
+        }
+
+    def begin(self, action: str, **inputs: str) -> Step:
+        """Begin a step of one of the actions; keywords are inputs with underscores."""
+        job, job_id = ("start", self.start_job) if action == "start" else ("stop", self.stop_job)
+        given = {name.replace("_", "-"): value for name, value in inputs.items()}
+        given = {"provider": "local", "github-token": self.token, "gpus": "0"} | given
+        if action == "stop":
+            given.pop("gpus")
+        if given["provider"] == "local":
+            given.setdefault("provider-options", self.local_options())
+        contexts = {"job.check_run_id": str(job_id), "github.token": self.run_token}
+        on_line = partial(self.on_line, job) if self.on_line else None
+        step = begin(ROOT / f"action-{action}", given, self.env(job), contexts, on_line)
+        self.steps.append(step)
+        return step
+
+    def act(self, action: str, **inputs: str) -> Result:
+        """Run a step of one of the actions to its end."""
+        return self.begin(action, **inputs).result(timeout=60)
+
+    def local_options(self) -> str:
+        user = "" if os.geteuid() else ', "user": "nobody"'
+        return f'{{"directory": "{self.machines_folder}"{user}}}'
+
+    def machines(self) -> Sequence[Machine]:
+        """Return the living machines of this world."""
+        options = LocalOptions(directory=str(self.machines_folder))
+        return Local(options, {}, SYSTEM_CLOCK).find({}, [])
+
+    def runner_names(self) -> list[str]:
+        return [runner.name for runner in self.served.github.all_runners()]
+
+    def clean(self) -> None:
+        """End what a failed test left."""
+        for step in self.steps:
+            if step.process.poll() is None:
+                step.process.kill()
+                step.process.wait()
+        local = Local(LocalOptions(directory=str(self.machines_folder)), {}, SYSTEM_CLOCK)
+        for machine in local.find({}, []):
+            local.release(machine)
+
+
+@contextmanager
+def open_world(folder: Path, on_line: Callable[[str, str], None] | None = None) -> Iterator[World]:
+    """Make a world whose start and stop jobs are in progress; `folder` is for the steps' files.
+
+    `on_line` gets each line that a step prints, with its job's name. At the end every process and
+    every machine of this world is gone.
+    """
+    if not (ROOT / "action-start" / "action.yml").exists():
+        raise EnvironmentBroken(
+            f"The actions are not in {ROOT}.",
+            "This needs a checkout of the repository, not only the installed package.",
+        )
+    # Not below folder, which may be closed to others: the runner is another user.
+    machines = Path(tempfile.mkdtemp(prefix="gpu-ci-machines-"))
+    machines.chmod(0o711)
+    with serve_github() as served:
+        world = _world(served, folder, machines, on_line)
+        try:
+            yield world
+        finally:
+            world.clean()
+            shutil.rmtree(machines, ignore_errors=True)
+
+
+def _world(
+    served: ServedGitHub,
+    folder: Path,
+    machines: Path,
+    on_line: Callable[[str, str], None] | None,
+) -> World:
+    github = served.github
+    github.add_repository(REPOSITORY)
+    run = github.start_run(REPOSITORY, RUN_ID)
+    jobs = [github.queue_job(run, name, ["ubuntu-latest"]) for name in ("start", "stop")]
+    for job in jobs:
+        github.set_job(job.id, status="in_progress", runner_name=f"Hosted Agent {job.name}")
+    return World(
+        served=served,
+        on_line=on_line,
+        folder=folder,
+        machines_folder=machines,
+        token=github.issue(classic(REPOSITORY)),
+        run_token=github.issue(job_token(REPOSITORY, actions="read")),
+        run_id=run.id,
+        start_job=jobs[0].id,
+        stop_job=jobs[1].id,
+    )

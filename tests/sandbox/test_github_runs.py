@@ -1,0 +1,194 @@
+"""Run and job endpoints of the stand-in for GitHub: statuses, cancelling, attempts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import requests
+
+    from gpu_ci.sandbox.clock import Clock
+    from gpu_ci.sandbox.github import GitHub
+    from gpu_ci.sandbox.records import Run
+
+    Call = Callable[..., requests.Response]
+
+
+@pytest.fixture
+def run(github: GitHub) -> Run:
+    return github.start_run("octo/widgets", name="ci")
+
+
+def test_queued_job(run: Run, github: GitHub, call: Call) -> None:
+    """A queued job has a creation time, nobody who runs it, and no steps."""
+    job = github.queue_job(run, "test", ["gpu"])
+    shown = call("GET", f"actions/jobs/{job.id}").json()
+    assert (shown["status"], shown["conclusion"], shown["runner_id"]) == ("queued", None, None)
+    assert shown["created_at"] == shown["started_at"] == "2026-11-20T00:00:00Z"
+    assert shown["labels"] == ["gpu"]
+    assert shown["steps"] == []
+    assert call("GET", "actions/jobs/1").status_code == 404
+
+
+def test_run_follows_its_least_advanced_job(run: Run, github: GitHub, call: Call) -> None:
+    """One job that waits makes a run look queued although another is running."""
+    first, second = (github.queue_job(run, name, ["hosted"]) for name in ("a", "b"))
+    address = f"actions/runs/{run.id}"
+    github.set_job(first.id, status="in_progress")
+    assert call("GET", address).json()["status"] == "queued"
+    github.set_job(second.id, status="in_progress")
+    assert call("GET", address).json()["status"] == "in_progress"
+    github.set_job(first.id, conclusion="success")
+    github.set_job(second.id, conclusion="failure")
+    shown = call("GET", address).json()
+    assert (shown["status"], shown["conclusion"]) == ("completed", "failure")
+
+
+def test_set_run_outranks_the_jobs(run: Run, github: GitHub, call: Call) -> None:
+    """A run can be made to contradict its jobs (a job queued in a dead run, pain 4)."""
+    github.queue_job(run, "a", ["gpu"])
+    github.set_run(run.id, status="completed", conclusion="startup_failure")
+    shown = call("GET", f"actions/runs/{run.id}").json()
+    assert (shown["status"], shown["conclusion"]) == ("completed", "startup_failure")
+
+
+def test_cancel_spares_always_jobs_and_force_cancel_does_not(
+    run: Run, github: GitHub, call: Call
+) -> None:
+    """A plain cancel lets `if: always()` jobs go on; force-cancel ends them (pain 5)."""
+    test = github.queue_job(run, "test", ["gpu"])
+    stop = github.queue_job(run, "stop", ["hosted"], always=True)
+    assert call("POST", f"actions/runs/{run.id}/cancel").status_code == 202
+    assert github.job(test.id).conclusion == "cancelled"
+    assert github.job(stop.id).status == "queued"
+    assert call("POST", f"actions/runs/{run.id}/force-cancel").status_code == 202
+    assert github.job(stop.id).conclusion == "cancelled"
+    refused = call("POST", f"actions/runs/{run.id}/cancel")
+    assert refused.status_code == 409
+    expected = "Cannot cancel a workflow run that is completed."
+    assert refused.json()["message"] == expected
+
+
+def test_rerun_failed_jobs(run: Run, github: GitHub, call: Call, clock: Clock) -> None:
+    """The next attempt has new job ids and times; the run's creation time stays (pain 4)."""
+    good, bad = (github.queue_job(run, name, ["gpu"]) for name in ("good", "bad"))
+    assert call("POST", f"actions/runs/{run.id}/rerun-failed-jobs").status_code == 403
+    github.set_job(good.id, conclusion="success")
+    github.set_job(bad.id, conclusion="failure")
+    clock.advance(3600)
+    assert call("POST", f"actions/runs/{run.id}/rerun-failed-jobs").status_code == 201
+    shown = call("GET", f"actions/runs/{run.id}").json()
+    assert (shown["run_attempt"], shown["status"]) == (2, "queued")
+    assert shown["created_at"] == "2026-11-20T00:00:00Z"
+    assert shown["run_started_at"] == "2026-11-20T01:00:00Z"
+    jobs = call("GET", f"actions/runs/{run.id}/jobs").json()["jobs"]
+    assert {job["name"]: job["status"] for job in jobs} == {"good": "completed", "bad": "queued"}
+    assert not {job["id"] for job in jobs} & {good.id, bad.id}
+    assert {job["run_attempt"] for job in jobs} == {2}
+
+
+def test_attempts(run: Run, github: GitHub, call: Call) -> None:
+    """Each attempt keeps its jobs; `filter=all` has those of all."""
+    old = github.queue_job(run, "test", ["gpu"])
+    github.set_job(old.id, conclusion="success")
+    assert call("POST", f"actions/runs/{run.id}/rerun").status_code == 201
+    address = f"actions/runs/{run.id}"
+    first = call("GET", f"{address}/attempts/1/jobs").json()["jobs"]
+    assert [job["id"] for job in first] == [old.id]
+    assert call("GET", f"{address}/jobs", params={"filter": "all"}).json()["total_count"] == 2
+    assert call("GET", f"{address}/jobs").json()["total_count"] == 1
+    assert call("GET", f"{address}/attempts/1").json()["conclusion"] == "success"
+    assert call("GET", f"{address}/attempts/2").json()["status"] == "queued"
+    assert call("GET", f"{address}/attempts/3/jobs").status_code == 404
+
+
+def test_rerun_of_one_job(run: Run, github: GitHub, call: Call) -> None:
+    """Only that job is queued again."""
+    jobs = [github.queue_job(run, name, ["gpu"]) for name in ("a", "b")]
+    for job in jobs:
+        github.set_job(job.id, conclusion="success")
+    assert call("POST", f"actions/jobs/{jobs[1].id}/rerun").status_code == 201
+    latest = call("GET", f"actions/runs/{run.id}/jobs").json()["jobs"]
+    assert [(job["name"], job["status"]) for job in latest] == [("a", "completed"), ("b", "queued")]
+
+
+def test_delete_only_when_completed(run: Run, github: GitHub, call: Call) -> None:
+    """A run that is not completed stays."""
+    job = github.queue_job(run, "test", ["gpu"])
+    assert call("DELETE", f"actions/runs/{run.id}").status_code == 403
+    github.set_job(job.id, conclusion="success")
+    assert call("DELETE", f"actions/runs/{run.id}").status_code == 204
+    assert call("GET", f"actions/runs/{run.id}").status_code == 404
+
+
+def test_list_runs_with_filters(github: GitHub, call: Call, clock: Clock) -> None:
+    """Newest first; each filter leaves the runs that it is for."""
+    done = github.start_run("octo/widgets", branch="main")
+    github.set_job(github.queue_job(done, "a", ["x"]).id, conclusion="failure")
+    clock.advance(60)
+    late = github.start_run("octo/widgets", branch="topic", event="pull_request")
+    every = call("GET", "actions/runs").json()
+    assert [run["id"] for run in every["workflow_runs"]] == [late.id, done.id]
+
+    def listed(**params: str) -> list[int]:
+        found = call("GET", "actions/runs", params=params).json()
+        return [run["id"] for run in found["workflow_runs"]]
+
+    assert listed(status="failure") == listed(status="completed") == [done.id]
+    assert listed(status="queued") == listed(branch="topic") == [late.id]
+    assert listed(event="push") == [done.id]
+    assert listed(created=">2026-11-20T00:00:00Z") == [late.id]
+    assert listed(created="<=2026-11-20T00:00:00Z") == [done.id]
+    assert listed(created="2026-11-19..2026-11-20T00:00:30Z") == [done.id]
+    assert listed(created="2026-11-20") == [late.id, done.id]
+
+
+def test_a_job_nobody_takes_fails_after_a_day(run: Run, github: GitHub, clock: Clock) -> None:
+    """The queue's own limit is a day (no runner will ever come, pain 2)."""
+    job = github.queue_job(run, "test", ["gpu"])
+    clock.advance(86399)
+    assert github.job(job.id).status == "queued"
+    clock.advance(1)
+    assert github.job(job.id).conclusion == "failure"
+
+
+def test_job_not_begun_in_a_minute_is_queued_again(
+    run: Run, github: GitHub, call: Call, clock: Clock
+) -> None:
+    """A runner that takes a job and does nothing loses it; it shows as queued meanwhile."""
+    runner = github.register("octo/widgets", "gpu-1", ["GPU"], online=True, session="open")
+    job = github.queue_job(run, "test", ["gpu"])
+    assert github.job(job.id).runner_id == runner.id
+    assert call("GET", f"actions/jobs/{job.id}").json()["status"] == "queued"
+    assert call("GET", f"actions/jobs/{job.id}").json()["runner_id"] is None
+    clock.advance(60)
+    assert github.job(job.id).runner_id is None
+    assert not github.all_runners()[0].busy
+
+
+def test_labels_decide_who_gets_the_job(run: Run, github: GitHub) -> None:
+    """All labels of the job must be the runner's; nothing is implied."""
+    github.register("octo/widgets", "gpu-1", ["gpu-ci-1"], online=True, session="open")
+    unfit = github.queue_job(run, "test", ["self-hosted", "gpu-ci-1"])
+    assert github.job(unfit.id).runner_id is None
+    fit = github.queue_job(run, "test", ["gpu-ci-1"])
+    assert github.job(fit.id).runner_name == "gpu-1"
+
+
+def test_organisation_runner_serves_what_its_group_may(github: GitHub) -> None:
+    """A public repository gets no runner of a group that does not allow it (pain 47)."""
+    github.add_repository("octo/public", private=False)
+    open_group = github.add_group("octo", "open", allows_public_repositories=True)
+    github.register("octo", "closed-1", ["gpu"], online=True, session="open")
+    job = github.queue_job(github.start_run("octo/public"), "test", ["gpu"])
+    assert github.job(job.id).runner_id is None
+    with github.turn():
+        github.runners.register("octo", "open-1", ["gpu"], group_id=open_group.id)
+        made = github.runners.named("octo", "open-1")
+        assert made
+        github.runners.connect(made, "2.336.0")
+    assert github.job(job.id).runner_name == "open-1"

@@ -1,0 +1,854 @@
+"""`shared/run`: from a bare shell to Python, whatever the machine and the job are like."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from _pytest.mark import ParameterSet
+
+ROOT = Path(__file__).parents[1]
+FAKE_UV = (Path(__file__).parent / "fake_uv.sh").read_bytes()
+PYTHON = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+SHELLS = {"sh": ["sh"], "dash": ["dash"], "bash": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
+TOOLS = [
+    "cat",
+    "chmod",
+    "date",
+    "env",
+    "find",
+    "grep",
+    "gzip",
+    "head",
+    "id",
+    "ln",
+    "ls",
+    "mkdir",
+    "mktemp",
+    "mv",
+    "rm",
+    "sed",
+    "sha256sum",
+    "sh",
+    "sort",
+    "tail",
+    "tar",
+    "uname",
+]
+REPORT = """\
+import json, os, sys
+print(json.dumps({
+    "argv": sys.argv, "env": dict(os.environ), "executable": sys.executable, "pid": os.getpid(),
+    "path": sys.path, "isolated": sys.flags.isolated, "utf8": sys.flags.utf8_mode,
+    "cwd": os.getcwd(), "file": __file__,
+}))
+"""
+
+
+@functools.cache
+def wheel() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("uv-0.12.5.data/scripts/uv", FAKE_UV)
+    return buffer.getvalue()
+
+
+@functools.cache
+def tarball() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for machine in ("x86_64", "aarch64"):
+            for libc in ("gnu", "musl"):
+                entry = tarfile.TarInfo(f"uv-{machine}-unknown-linux-{libc}/uv")
+                entry.size = len(FAKE_UV)
+                archive.addfile(entry, io.BytesIO(FAKE_UV))
+    return buffer.getvalue()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+class Downloads(ThreadingHTTPServer):
+    """Where uv comes from: wheels under /wheels, tarballs under /releases."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), DownloadsHandler)
+        self.files = {"wheels": wheel(), "releases": tarball()}
+        self.cut: set[str] = set()
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class DownloadsHandler(BaseHTTPRequestHandler):
+    server: Downloads
+
+    def do_GET(self) -> None:
+        kind = self.path.split("/")[1]
+        self.server.asked.append(self.path)
+        content = self.server.files.get(kind)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if kind in self.server.cut else content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the parent's name
+        """Say nothing: the tests read `asked`."""
+
+
+@dataclass(kw_only=True)
+class Tree:
+    """A copy of the repository's `shared/run`, whose world is in `home`."""
+
+    root: Path
+    home: Path
+    downloads: Downloads
+    shell: list[str] = field(default_factory=lambda: ["sh"])
+    env: dict[str, str] = field(default_factory=dict)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def bin(self) -> Path:
+        return self.home / "bin"
+
+    @property
+    def kept(self) -> Path:
+        return self.home / ".cache" / "gpu-ci"
+
+    @property
+    def log(self) -> list[str]:
+        log = self.home / "uv.log"
+        return log.read_text().splitlines() if log.exists() else []
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        return [*self.shell, str(self.root / "shared/run"), *map(str, arguments)]
+
+    def run(
+        self, *arguments: str | Path, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            check=False,
+            env=self.env,
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+        )
+
+    def report(self, *arguments: str | Path, cwd: Path | None = None) -> dict[str, object]:
+        """What Python saw when it was started so."""
+        done = self.run(*arguments, cwd=cwd)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, object] = json.loads(done.stdout)
+        return answer
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            self.command(*arguments),
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a failed test has left running."""
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+    def has(self, *tools: str) -> None:
+        """Put programs of this machine on the tree's PATH."""
+        for tool in tools:
+            found = shutil.which(tool)
+            assert found, f"{tool} is needed for this test"
+            (self.bin / tool).symlink_to(found)
+
+    def program(self, name: str, content: str | bytes) -> Path:
+        """Put a program of our own on the tree's PATH."""
+        path = self.bin / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        path.chmod(0o755)
+        return path
+
+    def has_uv(self) -> None:
+        self.program("uv", FAKE_UV)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """Stops each stand-in uv in its `sync` until it is let go."""
+
+    arrived: io.FileIO
+    go: io.FileIO
+
+    def wait(self) -> int:
+        """The process id of the next uv that has arrived."""
+        return int(self.arrived.readline())
+
+    def release(self, number: int = 1) -> None:
+        self.go.write(b"\n" * number)
+
+
+@pytest.fixture
+def downloads() -> Iterator[Downloads]:
+    with Downloads() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tree(tmp_path: Path, downloads: Downloads) -> Iterator[Tree]:
+    made = Tree(root=tmp_path / "action", home=tmp_path / "home", downloads=downloads)
+    made.bin.mkdir(parents=True)
+    (made.root / "shared/gpu_ci").mkdir(parents=True)
+    (made.root / "shared/run").write_text(local_script(tmp_path, downloads.url))
+    (made.root / "shared/gpu_ci/cli.py").write_text(REPORT)
+    (made.root / "start.py").write_text(REPORT)
+    (made.root / "uv.lock").write_text(local_lock(downloads.url))
+    made.has(*TOOLS)
+    made.program("sleep", "#!/bin/sh\nexit 0\n")
+    made.env = {
+        "PATH": str(made.bin),
+        "HOME": str(made.home),
+        "FAKE_UV_LOG": str(made.home / "uv.log"),
+        "FAKE_UV_PYTHON": str(PYTHON),
+    }
+    yield made
+    made.end()
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    assert old in text, old
+    return text.replace(old, new)
+
+
+def local_script(tmp_path: Path, url: str) -> str:
+    """`shared/run` with the outside world in `tmp_path` and at `url`."""
+    text = (ROOT / "shared/run").read_text()
+    text = replaced(text, "https://github.com/astral-sh/uv/releases/download", f"{url}/releases")
+    text = replaced(text, '"${TMPDIR-}" /tmp;', f'"${{TMPDIR-}}" {tmp_path}/tmp;')
+    text = replaced(text, "/lib/ld-musl-", f"{tmp_path}/ld-musl-")
+    return re.sub(r"echo [0-9a-f]{64}", f"echo {sha256(tarball())}", text)
+
+
+def local_lock(url: str) -> str:
+    """The real lock, whose uv is ours."""
+    pattern = r'url = "[^"]*/uv-[\d.]+-py3-none-([^"]*\.whl)", hash = "sha256:[0-9a-f]*"'
+    ours = rf'url = "{url}/wheels/\1", hash = "sha256:{sha256(wheel())}"'
+    lock, count = re.subn(pattern, ours, (ROOT / "uv.lock").read_text())
+    assert count > 4
+    return lock
+
+
+@pytest.fixture
+def hold(tree: Tree) -> Iterator[Hold]:
+    folder = tree.home / "hold"
+    folder.mkdir()
+    for name in ("arrived", "go"):
+        os.mkfifo(folder / name)
+    tree.env["FAKE_UV_HOLD"] = str(folder)
+    with (
+        os.fdopen(os.open(folder / "arrived", os.O_RDWR), "r+b", buffering=0) as arrived,
+        os.fdopen(os.open(folder / "go", os.O_RDWR), "r+b", buffering=0) as go,
+    ):
+        yield Hold(arrived=arrived, go=go)
+
+
+def shells() -> list[ParameterSet]:
+    found = []
+    for name, command in SHELLS.items():
+        absent = pytest.mark.skipif(shutil.which(command[0]) is None, reason=f"no {name} here")
+        found.append(pytest.param(command, id=name, marks=absent))
+    return found
+
+
+def stamps(tree: Tree) -> list[Path]:
+    return list(tree.kept.glob("ready-*"))
+
+
+# --- which Python becomes of the step ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", shells())
+def test_a_bare_machine_gets_everything_in_every_shell(tree: Tree, shell: list[str]) -> None:
+    """With nothing set up, the first call fetches uv and runs the file; the second only runs it."""
+    tree.shell = [shutil.which(shell[0]) or "", *shell[1:]]
+    tree.has("curl", "unzip")
+    first = tree.run(tree.root / "start.py", "a b", "*")
+    assert first.returncode == 0, first.stderr
+    assert first.stderr.splitlines() == [
+        f"gpu-ci: setting up the Python environment (base) in {tree.kept}"
+    ]
+    asked = len(tree.log)
+    second = tree.run(tree.root / "start.py", "a b", "*")
+    assert (second.returncode, second.stderr) == (0, "")
+    assert json.loads(second.stdout)["argv"][1:] == ["a b", "*"]
+    assert len(tree.log) == asked, "the second call asked uv again"
+    assert len(tree.downloads.asked) == 1
+
+
+def test_python_is_isolated_and_takes_the_place_of_the_shell(tree: Tree) -> None:
+    """One process from the step to Python, in isolated mode, in the caller's folder."""
+    tree.has_uv()
+    tree.run()
+    process = tree.start(tree.root / "start.py")
+    seen = json.loads(process.communicate()[0])
+    assert seen["pid"] == process.pid
+    assert (seen["isolated"], seen["utf8"]) == (1, 1)
+    assert seen["cwd"] == str(Path.cwd())
+
+
+def test_a_cancel_reaches_python(tree: Tree) -> None:
+    """SIGINT to the step's process is a KeyboardInterrupt in the entry file."""
+    tree.has_uv()
+    (tree.root / "start.py").write_text(
+        "import os, signal\n"
+        "try:\n    print(os.getpid(), flush=True)\n    signal.pause()\n"
+        "except KeyboardInterrupt:\n    print('given back')\n"
+    )
+    process = tree.start(tree.root / "start.py")
+    assert process.stdout
+    assert int(process.stdout.readline()) == process.pid
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[0] == "given back\n"
+
+
+def test_the_users_checkout_does_not_shadow(tree: Tree, tmp_path: Path) -> None:
+    """A json.py in the working folder, or a package on PYTHONPATH, is not imported."""
+    tree.has_uv()
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "json.py").write_text("raise SystemExit('the user's json.py was imported')")
+    tree.env["PYTHONPATH"] = str(checkout)
+    seen = tree.report(tree.root / "start.py", cwd=checkout)
+    assert seen["cwd"] == str(checkout)
+    assert str(checkout) not in str(seen["path"])
+
+
+def test_the_jobs_python_variables_do_not_leak(tree: Tree) -> None:
+    """UV_*, PYTHON*, VIRTUAL_ENV and CONDA_* reach neither uv nor Python; certificates do."""
+    tree.has_uv()
+    leaks = ["PYTHONHOME", "PYTHONPATH", "UV_INDEX", "UV_EXCLUDE_NEWER", "UV_CACHE_DIR"]
+    leaks += ["UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV", "CONDA_PREFIX"]
+    stays = {"SSL_CERT_FILE": "/ca.pem", "https_proxy": "http://127.0.0.1:9", "INPUT_KEY": "a\nb=c"}
+    tree.env |= dict.fromkeys(leaks, "/nowhere") | stays
+    os_env = {os.fsencode(key): os.fsencode(value) for key, value in tree.env.items()}
+    os_env[b"UV_ODD"] = b"\xff\xfe"
+    command = tree.command(tree.root / "start.py")
+    done = subprocess.run(command, env=os_env, capture_output=True, check=True)
+    seen = json.loads(done.stdout)["env"]
+    assert not {*leaks, "UV_ODD"} & set(seen)
+    assert not [name for name in seen if name.startswith("UV_")]
+    assert seen.items() >= stays.items()
+    uv_env = (tree.home / "uv.log.env").read_text()
+    assert "/nowhere" not in uv_env
+    assert "SSL_CERT_FILE=/ca.pem" in uv_env
+
+
+@pytest.mark.parametrize("arguments", [[], ["start", "--key", "x y"], ["no-such-command"]])
+def test_what_is_no_file_goes_to_the_command_line(tree: Tree, arguments: list[str]) -> None:
+    """Every word that is no .py file is a command of cli.py, which knows the right ones."""
+    tree.has_uv()
+    seen = tree.report(*arguments)
+    assert seen["argv"] == [str(tree.root / "shared/gpu_ci/cli.py"), *arguments]
+
+
+def test_a_missing_file_is_named(tree: Tree) -> None:
+    """A path that does not exist ends with its own exit code before anything is set up."""
+    tree.has_uv()
+    done = tree.run(tree.root / "gone.py")
+    assert done.returncode == 75
+    assert "gone.py" in done.stderr
+    assert not tree.kept.exists()
+
+
+def test_a_runner_shows_an_error_as_an_annotation(tree: Tree) -> None:
+    """In a job, the paragraph is an error command, so that it stands in the run's summary."""
+    tree.env["GITHUB_ACTIONS"] = "true"
+    done = tree.run(tree.root / "gone.py")
+    assert done.stderr.startswith("::error title=gpu-ci::There is no file ")
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments", "extras"),
+    [
+        ({}, [], ""),
+        ({"INPUT_PROVIDER": "ec2"}, ["start.py"], " --extra aws"),
+        ({"INPUT_PROVIDER": "local"}, ["start.py"], ""),
+        ({"INPUT_PROVIDER": "ec2-classic"}, ["start.py"], ""),
+        ({"INPUT_PROVIDERS": "jarvislabs,ec2"}, ["start.py"], " --extra aws"),
+        ({"INPUT_PROVIDERS": "jarvislabs\nec2 local"}, ["start.py"], " --extra aws"),
+        ({"INPUT_PROVIDER": "$(touch x)`; *"}, ["start.py"], ""),
+        ({}, ["start", "--provider", "ec2"], " --extra aws"),
+        ({}, ["stop", "--provider=ec2"], " --extra aws"),
+        ({}, ["watchdog", "--providers=local,ec2"], " --extra aws"),
+        ({}, ["start", "--key", "ec2"], ""),
+        ({}, ["demo"], " --extra sandbox --extra aws"),
+        ({}, ["sandbox"], " --extra sandbox --extra aws"),
+    ],
+)
+def test_only_the_named_providers_packages_are_installed(
+    tree: Tree, env: dict[str, str], arguments: list[str], extras: str
+) -> None:
+    """The extra of the provider that the inputs or arguments name, and no other."""
+    tree.has_uv()
+    tree.env |= env
+    paths = [str(tree.root / each) if each.endswith(".py") else each for each in arguments]
+    tree.report(*paths)
+    options = f"-q --project {tree.root} --frozen --no-default-groups --no-install-project"
+    assert [line for line in tree.log if line.startswith("sync")] == [f"sync {options}{extras}"]
+
+
+def test_each_set_of_packages_has_its_own_environment(tree: Tree) -> None:
+    """Steps for two providers do not undo each other's environment."""
+    tree.has_uv()
+    bare = tree.report("start")
+    aws = tree.report("start", "--provider", "ec2")
+    assert bare["executable"] != aws["executable"]
+    assert tree.report("start")["executable"] == bare["executable"]
+    assert tree.log.count("--version") == 2
+
+
+# --- which uv ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "version", ["uv 0.9.0", "uv 0.12.5 (x86_64)", "uv 0.10.11", "uv 1.0.0-rc1"]
+)
+def test_a_recent_uv_on_path_is_used(tree: Tree, version: str) -> None:
+    """Nothing is downloaded where a uv that can read the lock is there."""
+    answer = f"#!/bin/sh\n[ $1 = --version ] && echo '{version}' && exit\n"
+    tree.program("uv", answer.encode() + FAKE_UV.removeprefix(b"#!/bin/sh\n"))
+    tree.report("start")
+    assert tree.downloads.asked == []
+
+
+@pytest.mark.parametrize("answer", ["echo uv 0.8.24", "echo uv 0.1", "echo hello", "exit 127"])
+def test_an_unusable_uv_on_path_is_passed_over(tree: Tree, answer: str) -> None:
+    """A uv that is too old or broken is ignored, and the pinned one fetched."""
+    tree.program("uv", f"#!/bin/sh\n{answer}\n")
+    tree.has("curl", "unzip")
+    tree.report("start")
+    assert len(tree.downloads.asked) == 1
+    assert (tree.kept / "uv-0.12.5").read_bytes() == FAKE_UV
+
+
+def test_gpu_ci_uv_comes_first(tree: Tree) -> None:
+    """GPU_CI_UV is used before PATH; one that is none is refused with the cure."""
+    tree.program("uv", "#!/bin/sh\nexit 1\n")
+    tree.env["GPU_CI_UV"] = str(tree.program("mirrored-uv", FAKE_UV))
+    tree.report("start")
+    tree.env["GPU_CI_UV"] = "/nowhere/uv"
+    done = tree.run("demo")
+    assert done.returncode == 70
+    assert "GPU_CI_UV is /nowhere/uv" in done.stderr
+    assert tree.downloads.asked == []
+
+
+def test_a_fetched_uv_is_kept(tree: Tree) -> None:
+    """A second environment needs no second download; a broken kept uv is fetched again."""
+    tree.has("curl", "unzip")
+    tree.report("start")
+    tree.report("demo")
+    assert len(tree.downloads.asked) == 1
+    (tree.kept / "uv-0.12.5").write_text("cut")
+    tree.report("start", "--provider=ec2")
+    assert len(tree.downloads.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        ["curl", "unzip"],
+        ["curl", "python3"],
+        ["wget", "unzip"],
+        ["wget", "python3"],
+        ["python3"],
+        ["curl"],
+        ["wget"],
+    ],
+    ids=" ".join,
+)
+def test_any_of_curl_wget_and_python3_will_do(tree: Tree, tools: list[str]) -> None:
+    """Whatever the machine has downloads and unpacks uv: the wheel, or else the tarball."""
+    for tool in tools:
+        tree.program("python3", f'#!/bin/sh\nexec {PYTHON} "$@"\n') if tool == "python3" else (
+            tree.has(tool)
+        )
+    tree.report("start")
+    [asked] = tree.downloads.asked
+    assert asked.startswith("/wheels/" if {"unzip", "python3"} & set(tools) else "/releases/")
+
+
+def test_without_any_downloader_the_cure_is_said(tree: Tree) -> None:
+    """No curl, wget or python3: exit code 70, and their names."""
+    done = tree.run("start")
+    assert done.returncode == 70
+    assert "none of curl, wget and python3" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("machine", "libc", "wheel_tag"),
+    [
+        ("x86_64", "gnu", "manylinux_2_17_x86_64."),
+        ("x86_64", "musl", "musllinux_1_1_x86_64.whl"),
+        ("aarch64", "gnu", "manylinux_2_17_aarch64."),
+        ("aarch64", "musl", "musllinux_1_1_aarch64.whl"),
+    ],
+)
+def test_the_machines_own_uv_is_fetched(
+    tree: Tree, tmp_path: Path, machine: str, libc: str, wheel_tag: str
+) -> None:
+    """Architecture and C library choose the wheel in the real lock, and the tarball."""
+    (tree.bin / "uname").unlink()
+    tree.program("uname", f"#!/bin/sh\ncase $1 in -m) echo {machine} ;; *) echo Linux ;; esac\n")
+    if libc == "musl":
+        (tmp_path / f"ld-musl-{machine}.so.1").touch()
+    tree.has("curl", "unzip")
+    del tree.downloads.files["wheels"]
+    tree.report("start")
+    asked_wheel, asked_tarball = tree.downloads.asked
+    assert wheel_tag in asked_wheel
+    assert asked_tarball == f"/releases/0.12.5/uv-{machine}-unknown-linux-{libc}.tar.gz"
+
+
+def test_an_unknown_machine_is_told_to_bring_uv(tree: Tree) -> None:
+    """There is no pinned uv for every architecture: said so, not tried."""
+    (tree.bin / "uname").unlink()
+    tree.program("uname", "#!/bin/sh\necho riscv64\n")
+    done = tree.run("start")
+    assert done.returncode == 70
+    assert "riscv64" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["wheels", "releases"])
+def test_a_cut_or_forged_download_is_refused_and_the_other_source_used(
+    tree: Tree, kind: str
+) -> None:
+    """Either source may be broken: what has not the checksum is never run."""
+    tree.has("curl", "unzip")
+    tree.downloads.cut.add(kind)
+    other = {"wheels": "releases", "releases": "wheels"}[kind]
+    tree.downloads.files[other] += b"forged"
+    done = tree.run("start")
+    assert done.returncode == 73
+    assert f"What came from {tree.downloads.url}/{other}" in done.stderr
+    tree.downloads.files[other] = tree.downloads.files[other].removesuffix(b"forged")
+    tree.report("start")
+
+
+def test_no_network_ends_soon_with_the_reason(tree: Tree) -> None:
+    """Both sources are tried twice and no more; the message has the tool's own words."""
+    tree.has("curl", "unzip")
+    tree.downloads.files.clear()
+    done = tree.run("start")
+    assert done.returncode == 72
+    assert "404" in done.stderr
+    assert len(tree.downloads.asked) == 4
+    assert list(tree.kept.iterdir()) == []
+
+
+def test_the_release_is_the_one_of_the_lock() -> None:
+    """Version and checksums of the second source belong to the uv that uv.lock pins."""
+    script = (ROOT / "shared/run").read_text()
+    lock = (ROOT / "uv.lock").read_text()
+    [release] = re.findall(r"^RELEASE=(\S+)", script, re.MULTILINE)
+    assert re.findall(r'^name = "uv"\nversion = "(.*)"$', lock, re.MULTILINE) == [release]
+    assert len(set(re.findall(r"echo ([0-9a-f]{64})", script))) == 4
+
+
+# --- where it is kept -------------------------------------------------------------------------
+
+
+def unusable(folder: Path, how: str) -> None:
+    """Make `folder/gpu-ci` one that must not be used."""
+    folder.mkdir()
+    kept = folder / "gpu-ci"
+    match how:
+        case "symlink":
+            kept.symlink_to(folder)
+        case "file":
+            kept.touch()
+        case "writable by others":
+            kept.mkdir()
+            kept.chmod(0o777)
+        case "writable by the group":
+            kept.mkdir()
+            kept.chmod(0o770)
+        case "parent writable by others":
+            folder.chmod(0o777)
+        case _:
+            kept.mkdir()
+            os.chown(kept, 65534, 65534)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "symlink",
+        "file",
+        "writable by others",
+        "writable by the group",
+        "parent writable by others",
+        pytest.param(
+            "another owner",
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away"),
+        ),
+    ],
+)
+def test_a_folder_that_another_user_can_write_is_not_used(
+    tree: Tree, tmp_path: Path, how: str
+) -> None:
+    """Code is not run from a folder in which others could put it: the next one is taken."""
+    tree.has_uv()
+    unusable(tmp_path / "tools", how)
+    tree.env["RUNNER_TOOL_CACHE"] = str(tmp_path / "tools")
+    assert str(tree.report("start")["executable"]).startswith(str(tree.kept))
+
+
+def test_the_first_writable_folder_is_used(tree: Tree, tmp_path: Path) -> None:
+    """Tool cache, cache of the user, the job's folder, temporary folder (pain 34: HOME is wrong)."""
+    tree.has_uv()
+    for name in ("tools", "xdg", "job", "tmp"):
+        (tmp_path / name).mkdir()
+    tree.env["TMPDIR"] = str(tmp_path / "absent")
+    tree.env["HOME"] = "/proc"
+    uid = os.geteuid()
+    assert f"{tmp_path}/tmp/gpu-ci-{uid}/" in str(tree.report("start")["executable"])
+    for name, variable in (
+        ("job", "RUNNER_TEMP"),
+        ("xdg", "XDG_CACHE_HOME"),
+        ("tools", "RUNNER_TOOL_CACHE"),
+    ):
+        tree.env[variable] = str(tmp_path / name)
+        assert f"{tmp_path}/{name}/gpu-ci/" in str(tree.report("start")["executable"])
+
+
+@pytest.mark.parametrize("home", [None, "", "/", "relative", "/proc/none"])
+def test_a_missing_or_odd_home_does_not_matter(
+    tree: Tree, tmp_path: Path, home: str | None
+) -> None:
+    """The temporary folder serves where HOME is unset, empty, / or gone (pain 34)."""
+    tree.has_uv()
+    (tmp_path / "tmp").mkdir()
+    del tree.env["HOME"]
+    if home is not None:
+        tree.env["HOME"] = home
+    assert str(tree.report("start")["executable"]).startswith(f"{tmp_path}/tmp/gpu-ci-")
+
+
+def test_no_folder_at_all_is_said(tree: Tree) -> None:
+    """Exit code 71 and the variable to set."""
+    tree.has_uv()
+    tree.env["HOME"] = "/proc"
+    done = tree.run("start")
+    assert done.returncode == 71
+    assert "Set XDG_CACHE_HOME" in done.stderr
+
+
+def test_what_is_kept_is_private_and_the_steps_umask_stays(tree: Tree) -> None:
+    """Others cannot write in what is kept, whatever the umask; Python sees the caller's umask."""
+    tree.has_uv()
+    (tree.root / "start.py").write_text("import os; print(oct(os.umask(0)))")
+    command = ["sh", "-c", 'umask 0; exec "$@"', "-", *tree.command(tree.root / "start.py")]
+    done = subprocess.run(command, env=tree.env, capture_output=True, text=True, check=True)
+    assert done.stdout == "0o0\n"
+    modes = {path: path.stat().st_mode & 0o077 for path in tree.kept.rglob("*")}
+    assert not {path for path in modes if modes[path] and not path.is_symlink()}
+
+
+# --- again, at once, half-way -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["python", "environment", "stamp", "lock", "interpreter"])
+def test_what_is_damaged_or_outdated_is_made_again(tree: Tree, damage: str) -> None:
+    """A removed Python or environment, a cut stamp, a new lock: set up again, then warm again."""
+    tree.has_uv()
+    ours = tree.program("own-python", f'#!/bin/sh\nexec {PYTHON} "$@"\n')
+    tree.env["FAKE_UV_PYTHON"] = str(ours)
+    tree.report("start")
+    [stamp] = stamps(tree)
+    environment = tree.kept / stamp.read_text().split()[0]
+    match damage:
+        case "python":
+            (environment / "bin/python").unlink()
+        case "environment":
+            shutil.rmtree(environment)
+        case "stamp":
+            stamp.write_text("")
+        case "lock":
+            (tree.root / "uv.lock").write_text(local_lock("http://127.0.0.1:1"))
+        case _:
+            ours.write_text(f'#!/bin/sh\n# upgraded\nexec {PYTHON} "$@"\n')
+    assert tree.log.count("--version") == 1
+    tree.report("start")
+    tree.report("start")
+    assert tree.log.count("--version") == 2
+
+
+def test_twenty_at_once_share_one_environment(tree: Tree, hold: Hold) -> None:
+    """Steps that race all run, and nobody's environment is taken away under them."""
+    tree.has_uv()
+    racing = [tree.start("start") for _ in range(20)]
+    for _ in racing:
+        hold.wait()
+    hold.release(len(racing))
+    answers = [process.communicate() for process in racing]
+    assert [process.returncode for process in racing] == [0] * 20, answers
+    used = {json.loads(out)["executable"] for out, _ in answers}
+    assert all(Path(executable).exists() for executable in used)
+    [stamp] = stamps(tree)
+    assert str(tree.kept / stamp.read_text().split()[0] / "bin/python") in used
+    assert list(tree.kept.glob("scratch.*")) == []
+    asked = len(tree.log)
+    tree.report("start")
+    assert len(tree.log) == asked
+
+
+def test_a_killed_setup_is_repaired_by_the_next_call(tree: Tree, hold: Hold) -> None:
+    """What a killed call left is not taken for an environment, and goes after a week."""
+    tree.has_uv()
+    process = tree.start("start")
+    hold.wait()
+    process.kill()
+    process.wait()
+    hold.release()
+    process.communicate()
+    [left] = tree.kept.glob("scratch.*")
+    del tree.env["FAKE_UV_HOLD"]
+    assert str(left) not in str(tree.report("start")["executable"])
+    assert left.exists(), "it may belong to a call that still runs"
+    os.utime(left, (0, 0))
+    tree.report("demo")
+    assert not left.exists()
+    assert len(list(tree.kept.glob("env.*"))) == 2
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_cancel_while_setting_up_ends_uv_too(
+    tree: Tree, hold: Hold, number: signal.Signals, code: int
+) -> None:
+    """The step ends at once with the signal's code; uv is ended and nothing is left behind."""
+    tree.has_uv()
+    process = tree.start("start")
+    uv = os.pidfd_open(hold.wait())
+    try:
+        process.send_signal(number)
+        process.communicate()
+        assert process.returncode == code
+        assert select.select([uv], [], [], 10)[0], "uv still runs"
+    finally:
+        os.close(uv)
+    assert list(tree.kept.iterdir()) == []
+
+
+def test_a_failing_uv_is_one_paragraph(tree: Tree) -> None:
+    """uv's own words, then ours, exit code 74, and no half environment."""
+    failing = FAKE_UV.replace(b"set -eu\n", b"[ $1 != sync ] || { echo 'no wheel' >&2; exit 2; }\n")
+    tree.program("uv", failing)
+    done = tree.run("start")
+    assert done.returncode == 74
+    _, theirs, ours = done.stderr.splitlines()
+    assert theirs == "no wheel"
+    assert ours.startswith("gpu-ci: uv could not set the Python environment up")
+    assert list(tree.kept.iterdir()) == []
+
+
+# --- with the real uv -------------------------------------------------------------------------
+
+OFFLINE_LOCK = """\
+version = 1
+revision = 3
+requires-python = ">=3.11"
+
+[[package]]
+name = "offline"
+version = "1"
+source = { virtual = "." }
+"""
+
+
+def test_the_real_uv_takes_these_options(tree: Tree) -> None:
+    """A real environment, without a network: its own site-packages and the machine's Python."""
+    uv = Path(sys.executable).with_name("uv")
+    tree.env["GPU_CI_UV"] = str(uv if uv.exists() else shutil.which("uv"))
+    tree.env["PATH"] = f"{PYTHON.parent}:{tree.bin}"
+    (tree.root / "uv.lock").write_text(OFFLINE_LOCK)
+    (tree.root / "pyproject.toml").write_text(
+        "[project]\nname = 'offline'\nversion = '1'\nrequires-python = '>=3.11'\n"
+    )
+    seen = tree.report(tree.root / "start.py")
+    assert str(seen["executable"]).startswith(f"{tree.kept}/env.")
+    assert f"{Path(str(seen['executable'])).parents[1]}/lib" in str(seen["path"])
+    done = tree.run(tree.root / "start.py")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# --- check ------------------------------------------------------------------------------------
+
+
+def checked(tree: Tree, *, lint: int, tests: int, arguments: Sequence[str] = ()) -> list[str]:
+    """Run `check` with stand-in tools; what they were asked, and the exit code at the end."""
+    (tree.root / "shared/check").write_text((ROOT / "shared/check").read_text())
+    tree.has("git")
+    said = tree.home / "said"
+    tree.program("prek", f'#!/bin/sh\necho "prek $* $(git ls-files)" >>{said}\nexit {lint}\n')
+    tree.program("python", f'#!/bin/sh\necho "python $*" >>{said}\nexit {tests}\n')
+    tree.env["FAKE_UV_PYTHON"] = str(tree.bin / "python")
+    done = tree.run("check", *arguments)
+    return [*said.read_text().splitlines(), str(done.returncode)]
+
+
+@pytest.mark.parametrize(
+    ("lint", "tests", "code"), [(0, 0, "0"), (3, 0, "3"), (0, 1, "1"), (3, 1, "1"), (0, 5, "5")]
+)
+def test_check_runs_lint_and_tests_whatever_either_says(
+    tree: Tree, lint: int, tests: int, code: str
+) -> None:
+    """Both always run, and a failure of either is in the exit code."""
+    tree.has_uv()
+    (tree.root / ".gitignore").write_text("*\n!start.py\n")
+    said = checked(tree, lint=lint, tests=tests, arguments=["-k", "a b"])
+    assert said == [
+        "prek run --all-files start.py",
+        "python -m pytest -n auto -k a b",
+        code,
+    ]
+    assert not (tree.root / ".git").exists()
+    assert "--all-extras --group dev" in tree.log[-1]
