@@ -61,7 +61,7 @@ import json, os, sys
 print(json.dumps({
     "argv": sys.argv, "env": dict(os.environ), "executable": sys.executable, "pid": os.getpid(),
     "path": sys.path, "isolated": sys.flags.isolated, "utf8": sys.flags.utf8_mode,
-    "cwd": os.getcwd(), "file": __file__,
+    "unbuffered": sys.stdout.write_through, "cwd": os.getcwd(),
 }))
 """
 
@@ -238,7 +238,7 @@ def tree(tmp_path: Path, downloads: Downloads) -> Iterator[Tree]:
     made.bin.mkdir(parents=True)
     (made.root / "shared/gpu_ci").mkdir(parents=True)
     (made.root / "shared/run").write_text(local_script(tmp_path, downloads.url))
-    (made.root / "shared/gpu_ci/cli.py").write_text(REPORT)
+    (made.root / "shared/__main__.py").write_text(REPORT)
     (made.root / "start.py").write_text(REPORT)
     (made.root / "uv.lock").write_text(local_lock(downloads.url))
     made.has(*TOOLS)
@@ -324,13 +324,13 @@ def test_a_bare_machine_gets_everything_in_every_shell(tree: Tree, shell: list[s
 
 
 def test_python_is_isolated_and_takes_the_place_of_the_shell(tree: Tree) -> None:
-    """One process from the step to Python, in isolated mode, in the caller's folder."""
+    """One process from the step to Python: isolated, unbuffered, UTF-8, in the caller's folder."""
     tree.has_uv()
-    tree.run()
+    tree.env["LC_ALL"] = "C.UTF-8"  # in the C locale Python would switch to UTF-8 by itself
     process = tree.start(tree.root / "start.py")
     seen = json.loads(process.communicate()[0])
     assert seen["pid"] == process.pid
-    assert (seen["isolated"], seen["utf8"]) == (1, 1)
+    assert (seen["isolated"], seen["utf8"], seen["unbuffered"]) == (1, 1, True)
     assert seen["cwd"] == str(Path.cwd())
 
 
@@ -367,7 +367,7 @@ def test_the_jobs_python_variables_do_not_leak(tree: Tree) -> None:
     leaks = ["PYTHONHOME", "PYTHONPATH", "UV_INDEX", "UV_EXCLUDE_NEWER", "UV_CACHE_DIR"]
     leaks += ["UV_PROJECT_ENVIRONMENT", "VIRTUAL_ENV", "CONDA_PREFIX"]
     stays = {"SSL_CERT_FILE": "/ca.pem", "https_proxy": "http://127.0.0.1:9", "INPUT_KEY": "a\nb=c"}
-    tree.env |= dict.fromkeys(leaks, "/nowhere") | stays
+    tree.env |= dict.fromkeys(leaks, "/nowhere") | stays | {"LC_ALL": "C.UTF-8"}
     os_env = {os.fsencode(key): os.fsencode(value) for key, value in tree.env.items()}
     os_env[b"UV_ODD"] = b"\xff\xfe"
     command = tree.command(tree.root / "start.py")
@@ -383,10 +383,10 @@ def test_the_jobs_python_variables_do_not_leak(tree: Tree) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["start", "--key", "x y"], ["no-such-command"]])
 def test_what_is_no_file_goes_to_the_command_line(tree: Tree, arguments: list[str]) -> None:
-    """Every word that is no .py file is a command of cli.py, which knows the right ones."""
+    """Every word that is no .py file is a command of the command line, which knows the right ones."""
     tree.has_uv()
     seen = tree.report(*arguments)
-    assert seen["argv"] == [str(tree.root / "shared/gpu_ci/cli.py"), *arguments]
+    assert seen["argv"] == [str(tree.root / "shared"), *arguments]
 
 
 def test_a_missing_file_is_named(tree: Tree) -> None:
@@ -732,7 +732,7 @@ def test_twenty_at_once_share_one_environment(tree: Tree, hold: Hold) -> None:
     answers = [process.communicate() for process in racing]
     assert [process.returncode for process in racing] == [0] * 20, answers
     used = {json.loads(out)["executable"] for out, _ in answers}
-    assert all(Path(executable).exists() for executable in used)
+    assert {str(each / "bin/python") for each in tree.kept.glob("env.*")} == used
     [stamp] = stamps(tree)
     assert str(tree.kept / stamp.read_text().split()[0] / "bin/python") in used
     assert list(tree.kept.glob("scratch.*")) == []

@@ -120,7 +120,7 @@ class Giver:
                 self.provider.release(machine)
                 debt.released.append(machine)
         except CloudError as error:
-            where = f"{debt.machine.id} in {debt.machine.region}" if debt.machine else debt.name
+            where = debt.machine.told() if debt.machine else debt.name
             debt.troubles.append(
                 f"Machine {where} could not be given back. {error} Look for it in the cloud's "
                 f"console by its name, {debt.name}; it ends itself when its idle time is over."

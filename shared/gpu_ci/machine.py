@@ -54,6 +54,11 @@ class Machine:
     def name(self) -> str:
         return self.tags.name
 
+    def told(self) -> str:
+        """Return the machine as a log names it."""
+        place = f" in {self.region}" if self.region else ""
+        return self.name if self.id == self.name else f"{self.name} ({self.id}{place})"
+
 
 def to_handle(machines: Sequence[Machine]) -> str:
     """Return the JSON that `action-stop` takes: an object, or a list for several machines.

@@ -61,7 +61,7 @@ class Bill:
 def bill_lines(bills: Sequence[Bill], removed: int) -> list[str]:
     """Return what a stop says in the log."""
     lines = [
-        f"{bill.machine.name} ({bill.machine.id}) is given back: billed for "
+        f"{bill.machine.told()} is given back: billed for "
         f"{duration(bill.seconds)}, cost {bill.cost_text} ({price_text(bill.price)})."
         for bill in bills
     ]

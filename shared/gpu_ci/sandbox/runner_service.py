@@ -31,10 +31,16 @@ service = Blueprint("service", __name__, url_prefix="/_runner")
 MAX_WAIT_SECONDS = 5.0
 
 
-def _caller() -> Runner:
+def _known() -> Runner:
     found = github().runners.by_secret(bearer())
     if found is None:
         raise Refusal(HTTPStatus.NOT_FOUND, "The runner no longer exists on the server.")
+    return found
+
+
+def _caller() -> Runner:
+    """The runner, heard of in its session."""
+    found = _known()
     return github().runners.heard(found) if found.session else found
 
 
@@ -95,7 +101,7 @@ def unregister() -> ResponseReturnValue:
 
 @service.post("/connect")
 def connect() -> ResponseReturnValue:
-    runner = _caller()
+    runner = _known()  # who asks for a session does not keep an older one alive
     if runner.session and runner.online:
         raise Refusal(HTTPStatus.CONFLICT, "A session for this runner already exists.")
     connected = github().runners.connect(runner, str(body()["version"]))
