@@ -270,6 +270,7 @@ watch() {
 
 look() {
     [ $((at - born)) -lt "$LIFETIME" ] || finish "it has lived for its $LIFETIME s"
+    [ -n "$listening_at" ] || ! listened || hear
     if [ -e "$ROOT/failed" ] || [ -n "$failed_at" ]; then
         failed_at=${failed_at:-$at}
         [ $((at - failed_at)) -lt "$hold" ] || finish "the boot has failed"
@@ -287,19 +288,25 @@ look() {
     fi
 }
 
+hear() {
+    listening_at=$at busy_at=$at
+    say listening
+}
+
 look_after_exit() {
-    ! listened || finish "$(epilogue)"
-    failed_at=$at
-    failed "$(cat "$ROOT/phase")" "the boot script was killed"
+    # Whatever was said before the exit may have been said after this look began.
+    if listened; then
+        [ -n "$listening_at" ] || hear
+        finish "$(epilogue)"
+    elif [ ! -e "$ROOT/failed" ]; then
+        failed_at=$at
+        failed "$(cat "$ROOT/phase")" "the boot script was killed"
+    fi
 }
 
 look_before_listening() {
-    if listened; then
-        listening_at=$at busy_at=${busy_at:-$at}
-        say listening
-    elif [ $((at - born)) -ge "$PICKUP" ]; then
-        finish "no runner listened within $PICKUP s"
-    elif [ $((at - beat_at)) -ge "$beat" ]; then
+    [ $((at - born)) -lt "$PICKUP" ] || finish "no runner listened within $PICKUP s"
+    if [ $((at - beat_at)) -ge "$beat" ]; then
         beat_at=$at
         say beat "$(cat "$ROOT/phase")"
     fi
@@ -416,7 +423,7 @@ user() {
     fi
     own "$runner" || fail "$runner cannot be made"
     home=/
-    (become test -w .) || fail "$user may not write in $runner: can it enter the folders above?"
+    (become test -w "$runner") || fail "$user may not write in $runner: can it enter the folders above?"
     eval "home=~$user"
     if ! (become test -d "$home" -a -w "$home"); then
         home=$ROOT/home

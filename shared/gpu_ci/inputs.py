@@ -178,8 +178,9 @@ class Reader:
         self.env = env
         self._problems: list[str] = []
 
-    def problem(self, paragraph: str) -> None:
-        self._problems.append(paragraph)
+    def problem(self, text: str) -> None:
+        """Note a problem; what was quoted in it must not make two paragraphs of it."""
+        self._problems.append(" ".join(text.split()))
 
     def finish(self) -> None:
         """Raise BadInputs if there was any problem."""
@@ -270,7 +271,7 @@ class Reader:
         text = self.text(name, "{}")
         try:
             given = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             given = None
             self.problem(f"{name} is not JSON ({error}). Write an object: {{}} or {{…: …}}.")
         else:
@@ -282,7 +283,8 @@ class Reader:
         try:
             return read_options(options_class, given if isinstance(given, dict) else {})
         except BadInputs as bad:
-            self._problems.extend(bad.problems)
+            for problem in bad.problems:
+                self.problem(problem)
             return options_class()
 
     def handle(self, name: str, provider: str) -> tuple[Machine, ...]:

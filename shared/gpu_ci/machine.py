@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gpu_ci.identity import Tags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+T = TypeVar("T", bound="Tags | Machine | Price")
 
 
 class State(Enum):
@@ -74,12 +76,23 @@ def from_handle(text: str) -> tuple[Machine, ...]:
     try:
         loaded = json.loads(text)
         return tuple(_machine(item) for item in (loaded if isinstance(loaded, list) else [loaded]))
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a machine handle: {error}") from error
 
 
 def _machine(item: dict[str, Any]) -> Machine:
-    known = {field.name: item[field.name] for field in fields(Machine) if field.name in item}
-    price = known.get("price")
-    known["price"] = Price(**price) if price else None
-    return Machine(**{**known, "tags": Tags(**item["tags"])})
+    price = item.get("price")
+    parts = {"tags": _read(Tags, item["tags"]), "price": _read(Price, price) if price else None}
+    return _read(Machine, item | parts)
+
+
+def _read(kind: type[T], item: dict[str, Any]) -> T:
+    """Make a dataclass of the fields that it knows. Raises TypeError for a value of another type."""
+    known = [field for field in fields(kind) if field.name in item]
+    for field in known:
+        if not isinstance(item[field.name], _JSON_TYPES.get(str(field.type), object)):
+            raise TypeError(f"{field.name} is not of type {field.type}")
+    return kind(**{field.name: item[field.name] for field in known})
+
+
+_JSON_TYPES = {"str": str, "int": int, "float": int | float, "bool": bool}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from gpu_ci.boot import Place
@@ -78,20 +78,14 @@ class Ec2:
     default_machines: Sequence[str] = ("g4dn.xlarge",)
 
     def __init__(self, options: Ec2Options, env: Mapping[str, str], clock: Clock) -> None:
+        region = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION")
+        self.default_regions: Sequence[str] = (region,) if region else ()
         self._options = options
-        self._env = env
         self._clock = clock
         self._clients = Clients(clock)
         self._images = Images(self._clients, options.image_owners)
         self._places = Places(self._clients, options.subnets)
         self._instances = Instances(self._clients, clock)
-
-    @cached_property
-    def default_regions(self) -> Sequence[str]:
-        """AWS_REGION, else AWS_DEFAULT_REGION, else the region of the profile in ~/.aws/config."""
-        found = self._env.get("AWS_REGION") or self._env.get("AWS_DEFAULT_REGION")
-        found = found or self._clients.profile_region()
-        return (found,) if found else ()
 
     def split_region(self, text: str) -> tuple[str, str]:
         return split_region(text)
@@ -171,7 +165,7 @@ class Ec2:
         self._clients.hurried = True
 
     def _region(self, candidate: Candidate) -> str:
-        region = candidate.region or next(iter(self.default_regions), "")
+        region = candidate.region or self._home_region()
         if not region:
             raise WrongRequest(
                 "No region is known for EC2.",
@@ -179,6 +173,10 @@ class Ec2:
                 "aws-actions/configure-aws-credentials does.",
             )
         return region
+
+    def _home_region(self) -> str:
+        """Return the region of the environment, else of the profile in ~/.aws/config, else ""."""
+        return next(iter(self.default_regions), "") or self._clients.profile_region()
 
     def _request(self, order: Order, region: str) -> dict[str, Any]:
         image = self._images.find(order.image, order.candidate.type, region)
@@ -208,7 +206,7 @@ class Ec2:
         return QuotaExceeded(f"{error.what} {known or ''}".strip(), error.cure)
 
     def _find_everywhere(self, wanted: Mapping[str, str]) -> list[Machine]:
-        asked_in = next(iter(self.default_regions), "us-east-1")
+        asked_in = self._home_region() or "us-east-1"
         return self._find(wanted, self._places.enabled_regions(asked_in))
 
     def _find(self, wanted: Mapping[str, str], regions: Sequence[str]) -> list[Machine]:

@@ -78,7 +78,7 @@ class Clients:
 
     def profile_region(self) -> str:
         """Return the region of the profile in AWS's own configuration file, or ""."""
-        return self._open_session().region_name or ""
+        return self.ask(lambda: self._open_session().region_name or "", "name a region", "")
 
     def ask(
         self, call: Callable[[], T], doing: str, region: str, patience: Patience | None = None

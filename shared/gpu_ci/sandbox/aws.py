@@ -75,7 +75,7 @@ class Settings:
 
     `hidden_seconds` is how long a new instance is unknown to every call but its own RunInstances.
     `prices` are USD an hour by (type, region); `quotas` are vCPUs by quota code; `decoded` is what
-    encoded authorization messages say.
+    encoded authorization messages say; `down` are regions that cut every connection.
     """
 
     now: Callable[[], float] = time.monotonic
@@ -88,6 +88,7 @@ class Settings:
     quotas: dict[str, float] = field(default_factory=dict)
     decoded: dict[str, str] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=lambda: dict(PARAMETERS))
+    down: set[str] = field(default_factory=set)
     on_boot: Callable[[str, str], None] | None = None
     on_terminate: Callable[[str], None] | None = None
 
@@ -147,6 +148,8 @@ class _Ec2:
         if target in TARGETS:
             return TARGETS[target](self, json.loads(body))
         region, service = _scope(request)
+        if region in self.settings.down:
+            raise ConnectionAbortedError(f"{region} is down")
         if service == "ec2":
             self._settle(region)
         form = request.form.to_dict()

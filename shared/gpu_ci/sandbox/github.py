@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
 from gpu_ci.sandbox.limits import Limits, Secondary
@@ -29,7 +29,7 @@ REGISTRATION_TOKEN_SECONDS = 3600
 class RunnerToken:
     """A registration or remove token, good for one scope for an hour."""
 
-    token: str
+    token: str = field(repr=False)
     scope: str
     expires_at: float
 

@@ -79,7 +79,7 @@ class Runner:
     name: str
     scope: str
     labels: tuple[Label, ...]
-    secret: str
+    secret: str = field(repr=False)
     registered_at: float
     group_id: int = 1
     jit: bool = False

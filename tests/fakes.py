@@ -1,0 +1,249 @@
+"""A clock, a provider and a GitHub in memory, for tests of what stands between them.
+
+Both write what they are asked to one journal, so that a test can see the order of events.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from gpu_ci.boot import Place, RunnerBuild
+from gpu_ci.cancellation import Cancellation
+from gpu_ci.errors import Absent, Conflict
+from gpu_ci.github import GitHub, Runner
+from gpu_ci.github_api import Line
+from gpu_ci.identity import Identity, Tags
+from gpu_ci.inputs import StartInputs, variable
+from gpu_ci.machine import Machine, Price, State
+from gpu_ci.plan import plan_start
+from gpu_ci.providers import Candidate, Check, Order, Provider
+from gpu_ci.rental import Rental
+from gpu_ci.waiting import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+REPOSITORY = "octo/widgets"
+
+
+class FakeClock:
+    """Time that passes only when somebody sleeps; events planned with `at` happen on the way."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.begin = self.time = now
+        self.slept: list[float] = []
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        until = self.time + seconds
+        while self._events and self._events[0][0] <= until:
+            self.time, _, event = heapq.heappop(self._events)
+            event()
+        self.time = until
+
+    def at(self, seconds: float, event: Callable[[], None]) -> None:
+        """Let something happen so many seconds after the clock's beginning."""
+        heapq.heappush(self._events, (self.begin + seconds, next(self._order), event))
+
+    def elapsed(self) -> float:
+        return self.time - self.begin
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeOptions:
+    """It has none."""
+
+
+class FakeProvider(Provider):
+    """Machines in a dictionary. A failure put into `failing` is raised by the method of that name
+    until it is taken out; `refusals` are raised by one launch each."""
+
+    name: ClassVar[str] = "fake"
+    Options: ClassVar[type[Any]] = FakeOptions
+
+    def __init__(self, options: FakeOptions, env: Mapping[str, str], clock: FakeClock) -> None:
+        self.clock = clock
+        self.default_machines: Sequence[str] = ("small", "large")
+        self.default_regions: Sequence[str] = ("here", "there")
+        self.journal: list[str] = []
+        self.machines: dict[str, Machine] = {}
+        self.orders: list[Order] = []
+        self.logs: dict[str, str] = {}
+        self.states: dict[str, State] = {}
+        self.failing: dict[str, Exception] = {}
+        self.refusals: list[Exception] = []
+        self.hurried = False
+
+    def split_region(self, text: str) -> tuple[str, str]:
+        region, _, zone = text.partition("/")
+        return region, zone
+
+    def zones(self, candidate: Candidate) -> Sequence[Candidate]:
+        return () if candidate.zone else [replace(candidate, zone=f"{candidate.region}-a")]
+
+    def place(self, name: str) -> Place:
+        return Place(root="/opt/gpu-ci")
+
+    def check(self, order: Order) -> Iterator[Check]:
+        yield Check(what="Everything", ok=True)
+
+    def launch(self, order: Order) -> Machine:
+        self._asked("launch", str(order.candidate))
+        self.orders.append(order)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return self.land(order)
+
+    def land(self, order: Order) -> Machine:
+        """Let the machine of an order exist, also when its answer is lost."""
+        machine = Machine(
+            provider=self.name,
+            id=f"m-{len(self.machines) + 1}",
+            tags=order.tags,
+            region=order.candidate.region,
+            type=order.candidate.type,
+            launched_at=self.clock.now(),
+        )
+        self.machines[machine.id] = machine
+        return machine
+
+    def find(self, wanted: Mapping[str, str], regions: Sequence[str]) -> Sequence[Machine]:
+        self._asked("find", ",".join(wanted.values()))
+        return [
+            machine
+            for machine in self.machines.values()
+            if all(str(getattr(machine.tags, name)) == value for name, value in wanted.items())
+        ]
+
+    def state(self, machine: Machine) -> State:
+        if machine.id not in self.machines:
+            return State.GONE
+        return self.states.get(machine.id, State.RUNNING)
+
+    def release(self, machine: Machine) -> None:
+        self._asked("release", machine.id)
+        self.machines.pop(machine.id, None)
+
+    def boot_log(self, machine: Machine) -> str:
+        if "boot_log" in self.failing:
+            raise self.failing["boot_log"]
+        return self.logs.get(machine.id, "")
+
+    def price(self, machine: Machine) -> Price | None:
+        return Price(per_hour=0.5)
+
+    def hurry(self) -> None:
+        self.hurried = True
+
+    def report(self, machine_id: str, line: str) -> None:
+        """Let the machine's boot script say something now, by the machine's own clock."""
+        line = f"gpu-ci boot {self.clock.now():.0f} {line}\n"
+        self.logs[machine_id] = self.logs.get(machine_id, "") + line
+
+    def _asked(self, method: str, what: str) -> None:
+        self.journal.append(f"{method} {what}")
+        if method in self.failing:
+            raise self.failing[method]
+
+
+class FakeGitHub(GitHub):
+    """Registrations in a dictionary; `failing` and `journal` are as the provider's."""
+
+    def __init__(self, deadline: Deadline, journal: list[str] | None = None) -> None:
+        line = Line("http://127.0.0.1:9", None, deadline)
+        super().__init__(line, scope=f"repos/{REPOSITORY}", repository=REPOSITORY)
+        self.journal = [] if journal is None else journal
+        self.registered: dict[int, Runner] = {}
+        self.failing: dict[str, Exception] = {}
+        self._ids = itertools.count(101)
+
+    def register(self, name: str, labels: Sequence[str], group_id: int = 1) -> tuple[Runner, str]:
+        self._asked("register", name)
+        if any(runner.name == name for runner in self.registered.values()):
+            raise Conflict(f"{name} is taken.")
+        return self.add(name, labels), "a-jit-config"
+
+    def add(self, name: str, labels: Sequence[str]) -> Runner:
+        """Let a registration exist, offline and not busy."""
+        runner = Runner(
+            id=next(self._ids), name=name, online=False, busy=False, labels=frozenset(labels)
+        )
+        self.registered[runner.id] = runner
+        return runner
+
+    def set(self, runner_id: int, *, online: bool = True, busy: bool = False) -> None:
+        runner = self.registered[runner_id]
+        self.registered[runner_id] = replace(runner, online=online, busy=busy)
+
+    def runner(self, runner_id: int) -> Runner:
+        if "runner" in self.failing:
+            raise self.failing["runner"]
+        if runner_id not in self.registered:
+            raise Absent(f"runner {runner_id} is not there.")
+        return self.registered[runner_id]
+
+    def runner_named(self, name: str) -> Runner | None:
+        self._asked("look for", name)
+        return next((r for r in self.registered.values() if r.name == name), None)
+
+    def delete(self, runner_id: int) -> None:
+        self._asked("delete", str(runner_id))
+        self.registered.pop(runner_id, None)
+
+    def _asked(self, method: str, what: str) -> None:
+        self.journal.append(f"{method} {what}")
+        if method in self.failing:
+            raise self.failing[method]
+
+
+def start_env(**inputs: str) -> dict[str, str]:
+    """Return the environment of a start's step; `disk_gb="1"` is the input `disk-gb`."""
+    given = {"provider": "local", "github_token": "ghp_x", **inputs}
+    env = {"GITHUB_REPOSITORY": REPOSITORY, "GITHUB_RUN_ID": "7", "GITHUB_JOB": "start"}
+    return env | {variable(name): value for name, value in given.items()}
+
+
+def tags(name: str = "gpu-ci-7-1-x", **values: Any) -> Tags:
+    """Return the tags of a machine of this name."""
+    known = {"repository": REPOSITORY, "run_id": "7", "attempt": "1", "key": "start"}
+    known |= {"label": f"{name}-nonce", "scope": f"repos/{REPOSITORY}"}
+    return Tags(**{**known, "name": name, **values})
+
+
+@dataclass(kw_only=True)
+class World:
+    """A start in memory: its clock, provider and GitHub share one journal."""
+
+    clock: FakeClock
+    provider: FakeProvider
+    github: FakeGitHub
+    rental: Rental
+    said: list[str]
+
+    @classmethod
+    def of(cls, **inputs: str) -> World:
+        clock, said = FakeClock(), list[str]()
+        env = start_env(**inputs)
+        provider = FakeProvider(FakeOptions(), env, clock)
+        start_inputs = StartInputs.read(env)
+        deadline = Deadline.after(start_inputs.online_timeout, clock)
+        github = FakeGitHub(deadline, provider.journal)
+        rental = Rental(
+            inputs=start_inputs,
+            plan=plan_start(start_inputs, Identity.from_environment(env), provider, "nonce"),
+            provider=provider,
+            github=github,
+            builds=(RunnerBuild(architecture="x64", url="http://127.0.0.1:9/r", sha256="0"),),
+            cancellation=Cancellation(),
+            clock=clock,
+            say=said.append,
+        )
+        return cls(clock=clock, provider=provider, github=github, rental=rental, said=said)

@@ -1,0 +1,196 @@
+"""A world for each provider: its cloud, offline, and the ways in which that cloud can fail."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+from gpu_ci.identity import Tags
+from gpu_ci.providers import Candidate, Order, Provider
+from gpu_ci.providers.ec2 import Ec2, Ec2Options
+from gpu_ci.providers.local import Local, LocalOptions
+from gpu_ci.sandbox import faults as f
+from gpu_ci.sandbox.aws import Aws
+from gpu_ci.waiting import SYSTEM_CLOCK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from gpu_ci.machine import Machine
+
+TAGS = Tags(
+    name="gpu-ci-77-1-test-abc123-0",
+    label="gpu-ci-77-1-test-abc123-0-x7",
+    repository="octo/widgets",
+    run_id="77",
+    attempt="1",
+    key="test",
+    scope="repos/octo/widgets",
+    starter="4711",
+    runner_id=12,
+    expires_at=1_900_000_000,
+)
+
+
+class World(Protocol):
+    """What the contract test needs of a provider's cloud."""
+
+    def provider(self) -> Provider:
+        """Make the provider anew, as another process would."""
+
+    def order(self, **tags: Any) -> Order:
+        """An order that succeeds, by tags that differ from `TAGS` in these fields."""
+
+    def live(self) -> int:
+        """Say how many machines are really there, without asking the provider."""
+
+    def contacts(self) -> int:
+        """Say how often the cloud has been asked anything."""
+
+    def lose_next_answer(self) -> None:
+        """Let the next create call succeed without its caller being told, where that can be."""
+
+    def break_a_region(self) -> bool:
+        """Let one region answer nothing; False where there are no regions to break."""
+
+    def hang(self) -> None:
+        """Let no call be answered any more, where that can be."""
+
+
+class FakeClock:
+    """Time passes only where somebody sleeps; starts now, since moto stamps by the real clock."""
+
+    def __init__(self) -> None:
+        self.time = time.time()
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.time += seconds
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(scope="session")
+def served_aws() -> Iterator[Aws]:
+    """One for all tests of a process: moto takes a second to load."""
+    with Aws() as aws:
+        yield aws
+
+
+@pytest.fixture
+def aws(served_aws: Aws, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Aws:
+    """An empty EC2 whose time is the test's clock, and an environment that points to it."""
+    served_aws.reset()
+    served_aws.settings.now = clock.now
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in served_aws.environment().items():
+        monkeypatch.setenv(name, value)
+    return served_aws
+
+
+@dataclass
+class Ec2World:
+    """EC2 whose machines take an hour to boot."""
+
+    aws: Aws
+    clock: FakeClock
+    options: Ec2Options = field(default_factory=Ec2Options)
+
+    def provider(self) -> Provider:
+        return Ec2(self.options, os.environ, self.clock)
+
+    def order(self, **tags: Any) -> Order:
+        changed = replace(TAGS, **tags)
+        return Order(
+            candidate=Candidate(type="g4dn.xlarge", region="us-east-1"),
+            tags=changed,
+            token=f"token-{changed.name}",
+            boot_script="#!/bin/sh\necho booting\n",
+        )
+
+    def live(self) -> int:
+        return len(self.aws.instances())
+
+    def contacts(self) -> int:
+        return len(self.aws.faults.requests)
+
+    def lose_next_answer(self) -> None:
+        self.aws.faults.add(f.lose_answer(action="RunInstances"))
+
+    def break_a_region(self) -> bool:
+        self.aws.settings.down.add("eu-west-1")
+        return True
+
+    def hang(self) -> None:
+        self.aws.faults.add(f.hang(times=None))
+
+
+@pytest.fixture
+def ec2_world(aws: Aws, clock: FakeClock) -> Ec2World:
+    aws.settings.boot_seconds = 3600
+    return Ec2World(aws, clock)
+
+
+@dataclass
+class LocalWorld:
+    """A folder and processes of this machine, which never fail to answer."""
+
+    folder: Path
+
+    def provider(self) -> Provider:
+        return Local(LocalOptions(directory=str(self.folder)), os.environ, SYSTEM_CLOCK)
+
+    def order(self, **tags: Any) -> Order:
+        changed = replace(TAGS, **tags)
+        return Order(
+            candidate=Candidate(type="local"),
+            tags=changed,
+            token=f"token-{changed.name}",
+            boot_script="echo booting\nexec sleep 60\n",
+        )
+
+    def live(self) -> int:
+        return len(list(self.folder.glob("machines/*/machine.json")))
+
+    def contacts(self) -> int:
+        return self.live()
+
+    def lose_next_answer(self) -> None:
+        """There is no answer to lose: `launch` makes the machine itself."""
+
+    def break_a_region(self) -> bool:
+        return False
+
+    def hang(self) -> None:
+        """Nobody else is asked."""
+
+    def machines(self) -> list[Machine]:
+        return list(self.provider().find({}, []))
+
+
+@pytest.fixture
+def local_world(tmp_path: Path) -> Iterator[LocalWorld]:
+    world = LocalWorld(tmp_path / "state")
+    yield world
+    for machine in world.machines():
+        world.provider().release(machine)
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> World:
+    """The world of the provider that the test is parametrised with: the fixture `<name>_world`."""
+    found: World = request.getfixturevalue(f"{request.param}_world")
+    return found

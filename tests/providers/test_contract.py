@@ -1,0 +1,272 @@
+"""What holds for every provider; a new one joins by a fixture `<name>_world` in conftest.py."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gpu_ci.boot import Place
+from gpu_ci.errors import BadInputs, CloudError, CloudUnreachable
+from gpu_ci.machine import Machine, Price, State, from_handle, to_handle
+from gpu_ci.providers import PROVIDERS, Check, Provider, provider_class, read_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.providers.conftest import World
+
+pytestmark = pytest.mark.parametrize("world", PROVIDERS, indirect=True)
+
+IN_A_HURRY = 2.0
+LONG_AGO = 1_700_000_000.0
+
+
+def test_it_has_what_the_protocol_names(world: World) -> None:
+    """Every provider has each name of the Protocol, and something to ask for by default."""
+    provider = world.provider()
+    missing = [name for name in _protocol_names() if not hasattr(provider, name)]
+    assert missing == []
+    assert provider_class(provider.name) is type(provider)
+    assert provider.default_machines
+    assert "" not in [*provider.default_machines, *provider.default_regions]
+    assert isinstance(provider.place("a-name"), Place)
+
+
+def test_making_it_asks_nobody(world: World) -> None:
+    """A provider is made without a call to its cloud."""
+    world.provider()
+    assert world.contacts() == 0
+
+
+def test_loading_it_loads_no_sdk(world: World) -> None:
+    """Importing and making a provider is cheap: the cloud's SDK comes with the first call."""
+    name = world.provider().name
+    program = (
+        "import sys\n"
+        "from gpu_ci.providers import provider_class\n"
+        "from gpu_ci.waiting import SYSTEM_CLOCK\n"
+        f"found = provider_class({name!r})\n"
+        "found(found.Options(), {}, SYSTEM_CLOCK)\n"
+        "heavy = {'boto3', 'botocore', 'requests', 'jarvislabs'} & sys.modules.keys()\n"
+        "sys.exit(f'loaded: {heavy}' if heavy else 0)\n"
+    )
+    path = {"PYTHONPATH": "shared", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_options_are_plain_and_explained(world: World) -> None:
+    """Options are a frozen dataclass with defaults, and its docstring has a line for each."""
+    provider = world.provider()
+    options = provider.Options
+    assert options() == options()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(options(), dataclasses.fields(options)[0].name, "x")
+    explained = re.findall(r"^ {4}(\w+): ", options.__doc__ or "", re.MULTILINE)
+    assert explained == [option.name for option in dataclasses.fields(options)]
+
+
+def test_an_unknown_option_is_named(world: World) -> None:
+    """A misspelt option is an error that names it and those that are known."""
+    provider = world.provider()
+    options = provider.Options
+    known = dataclasses.fields(options)[0].name.replace("_", "-")
+    with pytest.raises(BadInputs, match=f"(?s)nonsense.*{known}"):
+        read_options(options, {"nonsense": "1"})
+
+
+def test_its_own_regions_split_into_themselves(world: World) -> None:
+    """A default region is a region and names no zone."""
+    provider = world.provider()
+    for region in provider.default_regions:
+        assert provider.split_region(region) == (region, "")
+
+
+def test_launch_does_not_wait(world: World) -> None:
+    """Launch returns while the machine still boots, with what stop will need."""
+    provider = world.provider()
+    order = world.order()
+    machine = provider.launch(order)
+    assert machine.provider == provider.name
+    assert (machine.tags, machine.type) == (order.tags, order.candidate.type)
+    assert machine.id
+    assert machine.started
+    assert abs(machine.launched_at - time.time()) < 60
+    assert provider.state(machine) in {State.PENDING, State.RUNNING}
+    assert world.live() == 1
+
+
+def test_a_new_machine_is_found_by_its_tags_at_once(world: World) -> None:
+    """What launch made, find finds, whoever asks, with the same tags."""
+    machine = world.provider().launch(world.order())
+    wanted = {"repository": "octo/widgets", "run_id": "77", "attempt": "1"}
+    another = world.provider()
+    assert list(another.find(wanted, [machine.region] if machine.region else [])) == [machine]
+    assert list(another.find(wanted, [])) == [machine]
+
+
+def test_find_takes_tags_literally(world: World) -> None:
+    """Only machines whose tags have exactly these values are found: others may be in use."""
+    provider = world.provider()
+    first = provider.launch(world.order(name="gpu-ci-1", key="a*"))
+    provider.launch(world.order(name="gpu-ci-2", key="ab"))
+    assert list(provider.find({"key": "a*"}, [])) == [first]
+    assert {machine.name for machine in provider.find({}, [])} == {"gpu-ci-1", "gpu-ci-2"}
+    assert list(provider.find({"key": "a"}, [])) == []
+    assert list(provider.find({"run_id": "7"}, [])) == []
+
+
+def test_the_same_order_twice_is_one_machine(world: World) -> None:
+    """A create call that is sent again makes no twin."""
+    first = world.provider().launch(world.order())
+    again = world.provider().launch(world.order())
+    assert again.id == first.id
+    assert world.live() == 1
+
+
+def test_a_lost_answer_makes_no_twin(world: World) -> None:
+    """A create call whose answer is lost ends as one machine (pain 14)."""
+    provider = world.provider()
+    world.lose_next_answer()
+    machine = provider.launch(world.order())
+    assert world.live() == 1
+    assert [each.id for each in provider.find({"run_id": "77"}, [])] == [machine.id]
+
+
+def test_releasing_twice_is_once(world: World) -> None:
+    """A released machine is gone for find and state, and may be released again."""
+    provider = world.provider()
+    machine = provider.launch(world.order())
+    provider.release(machine)
+    assert provider.state(machine) in {State.ENDING, State.GONE}
+    assert list(provider.find({}, [])) == []
+    provider.release(machine)
+    assert provider.state(machine) in {State.ENDING, State.GONE}
+
+
+def test_release_ends_that_machine_only(world: World) -> None:
+    """Releasing one machine leaves its neighbour alone."""
+    provider = world.provider()
+    first = provider.launch(world.order(name="gpu-ci-1"))
+    second = provider.launch(world.order(name="gpu-ci-2"))
+    provider.release(first)
+    assert list(provider.find({}, [])) == [second]
+
+
+def test_a_machine_that_nobody_knows_is_gone(world: World) -> None:
+    """State and release of a machine that the cloud has forgotten: gone, which is success."""
+    provider = world.provider()
+    unknown = _unknown(world, provider)
+    assert provider.state(unknown) is State.GONE
+    provider.release(unknown)
+
+
+def test_find_is_complete_or_an_error(world: World) -> None:
+    """A region that does not answer is never passed over."""
+    provider = world.provider()
+    machine = provider.launch(world.order())
+    if world.break_a_region():
+        with pytest.raises(CloudUnreachable):
+            provider.find({}, [])
+    else:
+        assert list(provider.find({}, [])) == [machine]
+
+
+def test_a_new_machine_has_a_boot_log(world: World) -> None:
+    """The boot log of a machine that has just been launched is text, maybe none yet."""
+    provider = world.provider()
+    machine = provider.launch(world.order())
+    assert isinstance(provider.boot_log(machine), str)
+
+
+def test_the_boot_log_of_a_machine_that_nobody_knows_is_empty(world: World) -> None:
+    """Asking for the log of a forgotten machine is no error: it is asked on the way out."""
+    provider = world.provider()
+    assert provider.boot_log(_unknown(world, provider)) == ""
+
+
+def test_a_price_is_a_figure_or_none(world: World) -> None:
+    """A price is never negative, says where it is from, and may be unknown."""
+    provider = world.provider()
+    price = provider.price(provider.launch(world.order()))
+    assert price is None or (price.per_hour >= 0 and price.source)
+    assert isinstance(price, Price | None)
+
+
+def test_checks_spend_nothing_and_hold_cures(world: World) -> None:
+    """A preflight makes no machine; a check that fails says what to do."""
+    provider = world.provider()
+    checks = list(provider.check(world.order()))
+    assert checks
+    assert {type(check) for check in checks} == {Check}
+    assert [check for check in checks if not check.ok and not check.cure] == []
+    assert world.live() == 0
+
+
+def test_the_handle_holds_all(world: World) -> None:
+    """A machine survives the way through an output, which GitHub drops if a mask matches it."""
+    provider = world.provider()
+    machine = provider.launch(world.order())
+    text = to_handle([machine])
+    assert from_handle(text) == (machine,)
+    assert not re.search(r"\d{12}", text)
+
+
+def test_in_a_hurry_every_call_ends(world: World) -> None:
+    """After hurry, no call takes longer than about two seconds, even if nobody answers."""
+    provider = world.provider()
+    machine = provider.launch(world.order())
+    provider.hurry()
+    world.hang()
+    calls: list[Callable[[], object]] = [
+        lambda: provider.release(machine),
+        lambda: provider.state(machine),
+        lambda: provider.find({}, []),
+        lambda: provider.boot_log(machine),
+        lambda: provider.price(machine),
+    ]
+    assert max(_seconds_of_each(calls)) < IN_A_HURRY + 0.7
+
+
+def _seconds_of_each(calls: list[Callable[[], object]]) -> list[float]:
+    """Make the calls at the same time; each may end with a CloudError and with no other."""
+    seconds: list[float] = []
+
+    def measure(call: Callable[[], object]) -> None:
+        began = time.monotonic()
+        with contextlib.suppress(CloudError):
+            call()
+        seconds.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=measure, args=(call,)) for call in calls]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seconds) == len(calls)
+    return seconds
+
+
+def _unknown(world: World, provider: Provider) -> Machine:
+    return Machine(
+        provider=provider.name,
+        id="i-0123456789abcdef0",
+        tags=world.order(name="gpu-ci-nobody").tags,
+        region=world.order().candidate.region,
+        launched_at=LONG_AGO,
+    )
+
+
+def _protocol_names() -> set[str]:
+    methods = {name for name in vars(Provider) if not name.startswith("_")}
+    return methods | set(Provider.__annotations__)

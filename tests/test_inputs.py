@@ -1,0 +1,218 @@
+"""Reading the inputs: lists, numbers, choices, and every problem at once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.fakes import start_env, tags
+
+from gpu_ci.errors import BadInputs
+from gpu_ci.inputs import Reader, StartInputs, StopInputs, input_names, variable
+from gpu_ci.machine import Machine, to_handle
+from gpu_ci.providers import PROVIDERS, provider_class
+
+exact = settings(derandomize=True, deadline=None, database=None)
+TOKEN = "ghp_averysecrettokenindeed"
+PEM = "-----BEGIN KEY-----\nc2VjcmV0\n-----END KEY-----"
+SECRETS = [TOKEN, PEM, *PEM.splitlines()[1:2]]
+
+# Values that come close to being right, besides any text at all.
+NEARLY: dict[str, list[str]] = {
+    "provider": [*PROVIDERS, "", "Local"],
+    "github-token": [TOKEN, "", " "],
+    "github-api-url": ["https://ghe.example/api/v3/", "ftp://x", "https://"],
+    "machine": ["a, b\nc", to_handle([Machine(provider="local", id="m", tags=tags())]), "[]", "{}"],
+    "provider-options": ["{}", "[]", "{", '{"user": "me"}', '{"user": 1}', "[" * 5000, "9" * 5000],
+    "market": ["spot", "on-demand", "Spot"],
+    "registration": ["jit", "token", "-"],
+    "release": ["auto", "pause", "-"],
+    "dry-run": ["true", "FALSE", "yes"],
+    "organization": ["octo", "octo cat"],
+}
+NUMBERS = ["0", "1", "1.5", "-1", "1e3", "nan", "inf", "\u0663", "\u00b2", "9" * 30, "12 "]
+
+
+def one_of(name: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(NEARLY.get(name, NUMBERS)) | st.text(max_size=120)
+
+
+def environments(inputs: type[StartInputs | StopInputs]) -> st.SearchStrategy[dict[str, str]]:
+    """Return whole environments, with anything at all in any input."""
+    given_inputs = {variable(name): one_of(name) for name in input_names(inputs)}
+    repository = st.sampled_from(["octo/widgets", "", "octo", "a/b/c"])
+    return st.fixed_dictionaries({}, optional=given_inputs | {"GITHUB_REPOSITORY": repository})
+
+
+@exact
+@given(environments(StartInputs))
+def test_a_start_reads_anything_or_says_what_is_bad(env: dict[str, str]) -> None:
+    """No text in any input leads to another error than BadInputs, with one line a problem."""
+    check_outcome(StartInputs, env)
+
+
+@exact
+@given(environments(StopInputs))
+def test_a_stop_reads_anything_or_says_what_is_bad(env: dict[str, str]) -> None:
+    """The same promise for the inputs of a stop."""
+    check_outcome(StopInputs, env)
+
+
+def check_outcome(inputs: type[StartInputs | StopInputs], env: dict[str, str]) -> None:
+    try:
+        assert inputs.read(env).provider in PROVIDERS
+    except BadInputs as bad:
+        assert bad.problems
+        assert all(problem and problem.splitlines() == [problem] for problem in bad.problems)
+        assert str(bad).split("\n\n") == list(bad.problems)
+
+
+BAD = {
+    "provider": "gcp",
+    "github-token": "",
+    "github-api-url": "api.github.com",
+    "organization": "octo cat",
+    "count": "0",
+    "labels": "a b",
+    "registration": "pat",
+    "market": "cheap",
+    "disk-gb": "big",
+    "gpus": "-1",
+    "online-timeout-minutes": "0",
+    "max-lifetime-minutes": "nan",
+    "idle-minutes": "99999",
+    "key": "k" * 101,
+    "provider-options": "[]",
+    "dry-run": "perhaps",
+}
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    """A user who got all inputs wrong corrects them in one go."""
+    env = {variable(name): value for name, value in BAD.items()}
+    problems = problems_of(StartInputs, {**env, "GITHUB_REPOSITORY": "octo/widgets"})
+    assert len(problems) == len(BAD)
+    unnamed = [name for name in BAD if not any(p.startswith(name) for p in problems)]
+    assert unnamed == []
+
+
+def problems_of(inputs: type[StartInputs | StopInputs], env: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(BadInputs) as caught:
+        inputs.read(env)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("inputs", [StartInputs, StopInputs])
+def test_no_secret_is_in_a_message(inputs: type[StartInputs | StopInputs]) -> None:
+    """The values of the secret inputs are in no problem, whatever else is wrong."""
+    env = {variable(name): value for name, value in BAD.items()}
+    env |= {"INPUT_GITHUB_TOKEN": TOKEN, "INPUT_APP_PRIVATE_KEY": PEM, "GPU_CI_RUN_TOKEN": TOKEN}
+    text = "\n".join(problems_of(inputs, {**env, "INPUT_MACHINE": "{}", "INPUT_RELEASE": "-"}))
+    assert [secret for secret in SECRETS if secret in text] == []
+
+
+def test_without_a_token_the_cure_is_told() -> None:
+    """A fork's pull request has no secrets: the message says so, and what a token needs."""
+    problems = problems_of(StartInputs, start_env(github_token=""))
+    assert len(problems) == 1
+    for word in ("forks", "`repo`", "Administration: write", "app-id"):
+        assert word in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("given_inputs", "part"),
+    [
+        ({"app_id": "1"}, "belong together"),
+        ({"app_private_key": PEM}, "belong together"),
+        ({"runner_group": "gpus"}, "needs organization"),
+        ({"machine_name": "box"}, "Remove machine-name"),
+        ({"online_timeout_minutes": "30", "max_lifetime_minutes": "20"}, "longer than"),
+        ({"provider_options": '{"usr": "me"}'}, "Did you mean user?"),
+        ({"provider_options": '{"user": 1}'}, "must be a string"),
+        ({"provider_options": '{"a\\n\\nb": 1}'}, "is not known"),
+    ],
+)
+def test_inputs_that_do_not_fit_together(given_inputs: dict[str, str], part: str) -> None:
+    """What is wrong only in combination is one problem too, with the cure."""
+    problems = problems_of(StartInputs, start_env(**given_inputs))
+    assert len(problems) == 1
+    assert part in problems[0]
+
+
+def test_a_start_needs_a_repository() -> None:
+    """In a terminal nothing sets it: the flag that does is named."""
+    problems = problems_of(StartInputs, start_env() | {"GITHUB_REPOSITORY": "widgets"})
+    assert ["--repository" in problem for problem in problems] == [True]
+
+
+def test_inputs_arrive_in_the_units_of_the_library() -> None:
+    """Minutes may be decimal and become seconds; lists are cut at commas and lines, doubles go."""
+    inputs = StartInputs.read(
+        start_env(
+            online_timeout_minutes="0.5",
+            machine=" b, a\n\n a ,c\r\n",
+            labels="gpu,linux.x64",
+            disk_gb=" 100 ",
+            setup_script="  echo hi\n",
+            dry_run="TRUE",
+            github_api_url="https://ghe.example/api/v3/",
+        )
+    )
+    assert inputs.online_timeout == 30
+    assert inputs.machine == ("b", "a", "c")
+    assert inputs.labels == ("gpu", "linux.x64")
+    assert inputs.disk_gb == 100
+    assert inputs.setup_script == "  echo hi\n"
+    assert inputs.dry_run
+    assert inputs.github.api_url == "https://ghe.example/api/v3"
+
+
+@pytest.mark.parametrize("text", ["0.1", "1", "10080", "1e2", " 5 "])
+def test_minutes_are_decimal_numbers(text: str) -> None:
+    """Anything above nothing, up to a week."""
+    reader = Reader({"INPUT_IDLE_MINUTES": text})
+    assert reader.minutes("idle-minutes", 10) == float(text) * 60
+    reader.finish()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "10081", "ten", "1,5"])
+def test_other_minutes_are_a_problem(text: str) -> None:
+    """A time that would never end, or end at once, is not taken."""
+    reader = Reader({"INPUT_IDLE_MINUTES": text})
+    reader.minutes("idle-minutes", 10)
+    with pytest.raises(BadInputs, match=r"idle-minutes.*minutes"):
+        reader.finish()
+
+
+def test_a_stop_reads_the_handle_that_start_gave_out() -> None:
+    """The machines come back whole."""
+    machines = [Machine(provider="local", id=str(n), tags=tags()) for n in range(2)]
+    inputs = StopInputs.read(start_env(machine=to_handle(machines)))
+    assert inputs.machine == tuple(machines)
+
+
+def test_a_handle_of_another_provider_is_a_problem() -> None:
+    """A machine is never looked for in the wrong cloud, where it would seem to be gone."""
+    handle = to_handle([Machine(provider="ec2", id="i-1", tags=tags())])
+    assert "was started by provider 'ec2'" in problems_of(StopInputs, start_env(machine=handle))[0]
+
+
+def test_a_provider_that_cannot_pause_says_so() -> None:
+    """`release: pause` is refused before anything is asked of the cloud."""
+    assert "cannot pause" in problems_of(StopInputs, start_env(release="pause"))[0]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_options_may_be_written_with_hyphens_or_underscores(provider: str) -> None:
+    """Every option of every provider is read in both spellings."""
+    options = provider_class(provider).Options()
+    written: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in vars(options).items()
+    }
+    for given_options in (written, {n.replace("_", "-"): v for n, v in written.items()}):
+        env = start_env(provider=provider, provider_options=json.dumps(given_options))
+        assert StartInputs.read(env).provider_options == options
