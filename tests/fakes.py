@@ -10,10 +10,10 @@ import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gpu_ci.boot import Place, RunnerBuild
+from gpu_ci.boot import Place, Registration, RunnerBuild
 from gpu_ci.cancellation import Cancellation
-from gpu_ci.errors import Absent, Conflict
-from gpu_ci.github import GitHub, Runner
+from gpu_ci.errors import Absent, Busy, Conflict
+from gpu_ci.github import GitHub, Job, Runner
 from gpu_ci.github_api import Line
 from gpu_ci.identity import Identity, Tags
 from gpu_ci.inputs import StartInputs, variable
@@ -81,6 +81,8 @@ class FakeProvider(Provider):
         self.failing: dict[str, Exception] = {}
         self.refusals: list[Exception] = []
         self.hurried = False
+        self.skew = 0
+        self._ids = itertools.count(1)
 
     def split_region(self, text: str) -> tuple[str, str]:
         region, _, zone = text.partition("/")
@@ -106,7 +108,7 @@ class FakeProvider(Provider):
         """Let the machine of an order exist, also when its answer is lost."""
         machine = Machine(
             provider=self.name,
-            id=f"m-{len(self.machines) + 1}",
+            id=f"m-{next(self._ids)}",
             tags=order.tags,
             region=order.candidate.region,
             type=order.candidate.type,
@@ -144,8 +146,8 @@ class FakeProvider(Provider):
         self.hurried = True
 
     def report(self, machine_id: str, line: str) -> None:
-        """Let the machine's boot script say something now, by the machine's own clock."""
-        line = f"gpu-ci boot {self.clock.now():.0f} {line}\n"
+        """Let a boot script say something now, by the machine's clock, which may be skewed."""
+        line = f"gpu-ci boot {self.clock.now() + self.skew:.0f} {line}\n"
         self.logs[machine_id] = self.logs.get(machine_id, "") + line
 
     def _asked(self, method: str, what: str) -> None:
@@ -163,6 +165,7 @@ class FakeGitHub(GitHub):
         self.journal = [] if journal is None else journal
         self.registered: dict[int, Runner] = {}
         self.failing: dict[str, Exception] = {}
+        self.run_jobs: list[Job] = []
         self._ids = itertools.count(101)
 
     def register(self, name: str, labels: Sequence[str], group_id: int = 1) -> tuple[Runner, str]:
@@ -170,6 +173,10 @@ class FakeGitHub(GitHub):
         if any(runner.name == name for runner in self.registered.values()):
             raise Conflict(f"{name} is taken.")
         return self.add(name, labels), "a-jit-config"
+
+    def registration(self, name: str, labels: Sequence[str], group: str) -> Registration:
+        self._asked("ask for a token for", name)
+        return Registration(name=name, labels=tuple(labels), token="a-token", group=group)
 
     def add(self, name: str, labels: Sequence[str]) -> Runner:
         """Let a registration exist, offline and not busy."""
@@ -194,8 +201,18 @@ class FakeGitHub(GitHub):
         self._asked("look for", name)
         return next((r for r in self.registered.values() if r.name == name), None)
 
+    def runners(self) -> list[Runner]:
+        self._asked("list", "runners")
+        return list(self.registered.values())
+
+    def jobs(self, run_id: str) -> list[Job]:
+        self._asked("list", f"jobs of {run_id}")
+        return self.run_jobs
+
     def delete(self, runner_id: int) -> None:
         self._asked("delete", str(runner_id))
+        if runner_id in self.registered and self.registered[runner_id].busy:
+            raise Busy(f"Runner {runner_id} is running a job.")
         self.registered.pop(runner_id, None)
 
     def _asked(self, method: str, what: str) -> None:
@@ -214,7 +231,7 @@ def start_env(**inputs: str) -> dict[str, str]:
 def tags(name: str = "gpu-ci-7-1-x", **values: Any) -> Tags:
     """Return the tags of a machine of this name."""
     known = {"repository": REPOSITORY, "run_id": "7", "attempt": "1", "key": "start"}
-    known |= {"label": f"{name}-nonce", "scope": f"repos/{REPOSITORY}"}
+    known |= {"label": f"{name}-nonce", "scope": f"repos/{REPOSITORY}", "starter": "11"}
     return Tags(**{**known, "name": name, **values})
 
 

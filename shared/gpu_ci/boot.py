@@ -184,14 +184,14 @@ def _heard(report: BootReport, at: int, what: str, rest: str) -> BootReport:
             return _in_phase(BootReport() if first == PHASES[0] else report, at, first)
         case "beat":
             return _in_phase(report, at, first)
-        case "failed":
+        case "failed" if not report.failed:  # the first reason is the cause of the others
             return replace(_in_phase(report, at, first), failed=reason or "no reason was given")
         case "gpu":
             return replace(report, heard=at, gpu=rest)
         case "ended":
             return replace(report, heard=at, ended=rest or "no reason was given")
         case _:
-            return replace(report, heard=at, listening=True)
+            return replace(report, heard=at, listening=report.listening or what == "listening")
 
 
 def _in_phase(report: BootReport, at: int, phase: str) -> BootReport:

@@ -8,7 +8,8 @@
 # In ROOT: boot.log (all output), runner.log (the runner's), runner/ (the runner, its user's own),
 # phase, failed, listener, boot.claim.N (state). Every report is one line, in boot.log and CONSOLE:
 #   gpu-ci boot EPOCH phase NAME | beat NAME | gpu TEXT | listening | failed NAME REASON | ended REASON
-# Exit code: 0 the runner has listened, 1 it has not, 75 another boot script is at work here.
+# Exit code: 0 the runner has listened, 1 it has not, 75 another boot script is at work here; a
+# signal's where the watcher ends the script. Its standard output stays empty.
 #
 # From the environment, for tests; times in whole seconds where nothing else is said:
 #   GPU_CI_BOOT_TICK      between two looks of the watcher, fractions allowed (5; 1 if times are short)
@@ -76,7 +77,7 @@ done
 
 export PATH="${PATH:-/usr/local/bin:/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
 export LANG="${LANG:-C.UTF-8}" GPU_CI_MACHINE="$MACHINE"
-eval "HOME=~$(id -un)"
+HOME=$(eval "echo ~$(id -un)")
 export HOME
 
 # --- what is said, and to whom ---------------------------------------------------------------------
@@ -96,7 +97,8 @@ phase() {
 
 failed() {
     say failed "$@"
-    : >"$ROOT/failed"
+    # Not with `:`, which is special: where it cannot write the shell would end, and with it the timers.
+    echo >"$ROOT/failed"
 }
 
 fail() {
@@ -105,7 +107,9 @@ fail() {
 }
 
 last_words() {
-    grep -v -e '^gpu-ci boot ' -e '^[[:space:]]*$' "$1" | tail -n 1
+    # Not our own, nor those with which run.sh takes leave whatever has happened.
+    grep -v -e '^gpu-ci boot ' -e '^[[:space:]]*$' -e '^Exiting runner' -e '^Runner listener exit' \
+        "$1" | tail -n 1
 }
 
 # --- processes: known by pid, start and boot, since a pid alone is used again -----------------------
@@ -295,12 +299,14 @@ hear() {
 
 look_after_exit() {
     # Whatever was said before the exit may have been said after this look began.
-    if listened; then
+    if [ -e "$ROOT/failed" ]; then
+        return
+    elif listened; then
         [ -n "$listening_at" ] || hear
         finish "$(epilogue)"
-    elif [ ! -e "$ROOT/failed" ]; then
+    else
         failed_at=$at
-        failed "$(cat "$ROOT/phase")" "the boot script was killed"
+        failed "$(cat "$ROOT/phase" || echo user)" "the boot script was killed"
     fi
 }
 
@@ -380,7 +386,7 @@ make_user() {
     # Somebody else may have made it meanwhile, so only the result counts.
     id "$user" || fail "the user $user cannot be made: $(last_words "$log")"
     # A home that outlived its user belongs to the old number.
-    eval "home=~$user"
+    home=$(eval "echo ~$user")
     [ ! -d "$home" ] || [ "$(stat -c %u "$home")" = "$(id -u "$user")" ] || chown -Rh "$user" "$home"
 }
 
@@ -424,7 +430,7 @@ user() {
     own "$runner" || fail "$runner cannot be made"
     home=/
     (become test -w "$runner") || fail "$user may not write in $runner: can it enter the folders above?"
-    eval "home=~$user"
+    home=$(eval "echo ~$user")
     if ! (become test -d "$home" -a -w "$home"); then
         home=$ROOT/home
         own "$home" || fail "$home cannot be made"
@@ -617,7 +623,8 @@ rm -f "$ROOT/phase" "$ROOT/failed" "$ROOT/listener" "$ROOT/runner.log"
 (: >>"$log") || log=/dev/null
 exec >>"$log" 2>&1 </dev/null
 arm
-[ "$ENDS_BY" != poweroff ] || second_timer &
+trap 'alive "$watcher" || arm' EXIT
+if [ "$ENDS_BY" = poweroff ]; then second_timer & fi
 
 network
 user

@@ -6,7 +6,8 @@ their own (see `gpu_ci.errors`), so that no trouble is ever taken for "already g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from github import Auth
@@ -16,20 +17,27 @@ from gpu_ci.errors import (
     Absent,
     Conflict,
     Forbidden,
+    Limited,
     Refused,
     Unreachable,
 )
 from gpu_ci.github_api import Line
+from gpu_ci.github_cures import KEY_CURE, RUN_CURE, app_cures, token_cures
 from gpu_ci.waiting import growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from gpu_ci.github_api import Answer
     from gpu_ci.inputs import GitHubInputs
     from gpu_ci.waiting import Deadline
 
 PAGE: Final = 100
+MOST_PAGES: Final = 500
 REGISTRATION_TRIES: Final = 4
+LIST_TRIES: Final = 4
+# An answer about the runners shows that the token may see them, for so long.
+SIGHT_SECONDS: Final = 30.0
 T = TypeVar("T")
 
 
@@ -115,7 +123,9 @@ class GitHub:
         self.scope = scope
         self._runners = f"/{scope}/actions/runners"
         self._runs = f"/repos/{repository}/actions/runs"
-        self._run_lines = [run_line, line] if run_line else [line]
+        other = replace(line, cures={**line.cures, 403: RUN_CURE, 404: RUN_CURE})
+        self._run_lines = [run_line, other] if run_line else [other]
+        self._seen_at = float("-inf")
 
     @classmethod
     def connect(
@@ -131,7 +141,8 @@ class GitHub:
         """Make the client. A GitHub App is asked for a token of one hour, narrowed to this scope."""
 
         def line(token: str) -> Line:
-            return Line(inputs.api_url, Auth.Token(token), deadline, say)
+            cures = token_cures(token, scope)
+            return Line(inputs.api_url, Auth.Token(token), deadline, say, cures=cures)
 
         token = inputs.token or _installation_token(inputs, scope, deadline, say)
         mask(token)
@@ -141,7 +152,7 @@ class GitHub:
     @property
     def counted(self) -> int:
         """How many requests so far counted against a rate limit."""
-        return sum(line.counted for line in {id(line): line for line in self._lines()}.values())
+        return sum(line.counted for line in self._lines())
 
     def until(self, deadline: Deadline) -> None:
         """From now on wait for limits and outages no longer than this deadline."""
@@ -164,11 +175,7 @@ class GitHub:
         It needs the same right as registering does, so this is the preflight too.
         https://docs.github.com/en/rest/actions/self-hosted-runners
         """
-        try:
-            data = self.line.get(f"{self._runners}/downloads").data
-        except (Forbidden, Absent) as error:
-            raise Forbidden(error.what, rights_cure(self.line, self.scope)) from None
-        builds = tuple(_build(item) for item in data if item["os"] == "linux")
+        builds = self._all(lambda: self.line.get(f"{self._runners}/downloads")).read(_linux_builds)
         if not builds:
             raise Refused("GitHub offers no runner for Linux here.")
         return builds
@@ -184,8 +191,7 @@ class GitHub:
         pauses = growing(0.5, most=4.0)
         for left in reversed(range(REGISTRATION_TRIES)):
             try:
-                data = self.line.post(f"{self._runners}/generate-jitconfig", body).data
-                return _registered(data)
+                return self._post("generate-jitconfig", body).read(_registered)
             except (Conflict, Unreachable) as error:
                 if not self._drop_twin(name, frozenset(labels)) and isinstance(error, Conflict):
                     raise
@@ -203,25 +209,25 @@ class GitHub:
         runner = self.runner_named(name)
         if runner is None:
             return True
-        if runner.labels != labels or runner.online or runner.busy:
+        if not labels <= runner.labels or runner.online or runner.busy:
             return False
         self.delete(runner.id)
         return True
 
     def registration(self, name: str, labels: Sequence[str], group: str) -> Registration:
         """Return what `config.sh` needs instead of a just-in-time config: a token of one hour."""
-        data = self.line.post(f"{self._runners}/registration-token").data
+        token = self._post("registration-token", harmless=True).read(_token)
         return Registration(
             name=name,
             labels=tuple(labels),
-            token=str(data["token"]),
+            token=token,
             url=f"{_web_root(self.line.api_url)}/{self.scope.partition('/')[2]}",
             group=group,
         )
 
     def group_id(self, group: str) -> int:
         """Return the id of an organisation's runner group by its name."""
-        found = {g["name"]: int(g["id"]) for g in self._all_groups()}
+        found = dict(self._pages(f"/{self.scope}/actions/runner-groups", "runner_groups", _group))
         if group not in found:
             raise Refused(
                 f"runner-group {group!r} does not exist in {self.scope}.",
@@ -229,42 +235,91 @@ class GitHub:
             )
         return found[group]
 
-    def _all_groups(self) -> Iterator[dict[str, Any]]:
-        return _pages(self.line, f"/{self.scope}/actions/runner-groups", "runner_groups")
-
     def runner(self, runner_id: int) -> Runner:
         """Return a runner. Raises Absent when it has finished, expired or was deleted."""
-        return Runner.read(self.line.get(f"{self._runners}/{runner_id}").data)
+        return self._one(lambda: self.line.get(f"{self._runners}/{runner_id}")).read(Runner.read)
 
     def runner_named(self, name: str) -> Runner | None:
         """Return the runner of this name, None if a full answer says that there is none."""
-        runners = self.line.get(self._runners, name=name, per_page=PAGE).data["runners"]
-        return next((Runner.read(r) for r in runners if r["name"] == name), None)
+        # All pages: a server that does not know the filter answers with every runner.
+        named = self._pages(self._runners, "runners", Runner.read, name=name)
+        return next((runner for runner in named if runner.name == name), None)
 
     def runners(self) -> list[Runner]:
-        """Return every runner of the scope, or raise: never a part."""
-        found = map(Runner.read, _pages(self.line, self._runners, "runners"))
-        return list({runner.id: runner for runner in found}.values())
+        """Return every runner of the scope, or raise: never a part.
+
+        Between two pages the list can move up by one and hide a runner. So more than one page is
+        read until nothing new turns up; an unchanged page costs nothing.
+        """
+        found: dict[int, Runner] = {}
+        for _ in range(LIST_TRIES):
+            before = len(found)
+            pages = self._pages(self._runners, "runners", Runner.read)
+            found |= {runner.id: runner for runner in pages}
+            if len(found) == before or len(found) < PAGE:
+                break
+        return list(found.values())
 
     def delete(self, runner_id: int) -> None:
         """Delete a registration; one that is gone is a success. Raises Busy while a job runs."""
         try:
-            self.line.delete(f"{self._runners}/{runner_id}")
+            self._one(lambda: self.line.delete(f"{self._runners}/{runner_id}"))
         except Absent:
             return
+
+    def _one(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask about one runner. Raises Absent only if the token may see the others.
+
+        GitHub answers 404 to a token that may not see the repository, too. The list of runners is
+        there for every token that may; it is asked for if nothing was answered lately.
+        """
+        try:
+            answer = ask()
+        except Absent:
+            if self._now() - self._seen_at > SIGHT_SECONDS:
+                self._all(lambda: self.line.get(self._runners, per_page=1))
+            raise
+        self._seen_at = self._now()
+        return answer
+
+    def _all(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask about the runners as a whole, which are there in every scope."""
+        answer = _always_there(ask)
+        self._seen_at = self._now()
+        return answer
+
+    def _post(self, what: str, body: Mapping[str, Any] | None = None, **how: bool) -> Answer:
+        return self._all(lambda: self.line.post(f"{self._runners}/{what}", body, **how))
+
+    def _pages(self, path: str, key: str, reader: Callable[[Any], T], **query: str) -> Iterator[T]:
+        def get(page: int) -> Answer:
+            return self._all(lambda: self.line.get(path, **query, per_page=PAGE, page=page))
+
+        return _pages(get, key, reader)
+
+    def _now(self) -> float:
+        return self.line.deadline.clock.now()
 
     # Runs and jobs
 
     def run(self, run_id: str) -> Run:
         """Return a run. Raises Absent when it does not exist."""
-        return self._reading(lambda line: Run.read(line.get(f"{self._runs}/{run_id}").data))
+        return self._reading(lambda line: self._run(line, run_id))
+
+    def _run(self, line: Line, run_id: str) -> Run:
+        return line.get(f"{self._runs}/{run_id}").read(Run.read)
 
     def jobs(self, run_id: str) -> list[Job]:
         """Return all jobs of the run's latest attempt."""
         path = f"{self._runs}/{run_id}/jobs"
-        return self._reading(
-            lambda line: [Job.read(j) for j in _pages(line, path, "jobs", filter="latest")]
-        )
+
+        def read(line: Line) -> list[Job]:
+            def get(page: int) -> Answer:
+                return line.get(path, filter="latest", per_page=PAGE, page=page)
+
+            return list({job.id: job for job in _pages(get, "jobs", Job.read)}.values())
+
+        return self._reading(read)
 
     def cancel(self, run_id: str) -> None:
         """Ask for a cancel that lets `always()` jobs run; a run that is over is a success."""
@@ -280,58 +335,35 @@ class GitHub:
                 line.post(f"{self._runs}/{run_id}/{how}")
             except Conflict:
                 # 409 means completed, or a re-run that is not queued yet: only a look tells.
-                if Run.read(line.get(f"{self._runs}/{run_id}").data).status != "completed":
+                if self._run(line, run_id).status != "completed":
                     raise
 
         self._reading(ask)
 
     def _reading(self, ask: Callable[[Line], T]) -> T:
-        """Ask with the job's own token, and with the other one if that may not."""
+        """Ask with the job's own token, and with the other one if that may not.
+
+        Raises Absent only if the token may see the other runs.
+        """
         *first, last = self._run_lines
         for line in first:
             try:
                 return ask(line)
-            except (Forbidden, Absent):
+            except (Forbidden, Absent, Limited):
                 continue
-        return ask(last)
+        try:
+            return ask(last)
+        except Absent:
+            _always_there(lambda: last.get(self._runs, per_page=1))
+            raise
 
 
-def rights_cure(line: Line, scope: str) -> str:
-    """Return what a token needs that may administer the runners of this scope."""
-    token = getattr(line.auth, "token", "")
-    organization = scope.startswith("orgs/")
-    for prefix, cure in TOKEN_CURES[organization].items():
-        if token.startswith(prefix):
-            return cure
-    return " ".join(dict.fromkeys(TOKEN_CURES[organization].values()))
-
-
-_CLASSIC = {
-    False: "A classic token (ghp_) needs the scope `repo`, and its owner must be an administrator "
-    "of the repository.",
-    True: "A classic token (ghp_) needs the scope `admin:org`.",
-}
-_FINE_GRAINED = {
-    False: "A fine-grained token (github_pat_) needs Administration: write, with this repository "
-    "selected, and the organisation's approval where it asks for one.",
-    True: "A fine-grained token (github_pat_) needs the organisation permission Self-hosted "
-    "runners: write.",
-}
-_APP = {
-    False: "The workflow's own GITHUB_TOKEN (ghs_) can never administer runners. A GitHub App's "
-    "token needs Administration: write, and the App must be installed on this repository.",
-    True: "The workflow's own GITHUB_TOKEN (ghs_) can never administer runners. A GitHub App's "
-    "token needs the organisation permission Self-hosted runners: write.",
-}
-# https://docs.github.com/en/rest/actions/self-hosted-runners (who may call what)
-TOKEN_CURES: Final = {
-    organization: {
-        "ghs_": _APP[organization],
-        "github_pat_": _FINE_GRAINED[organization],
-        "ghp_": _CLASSIC[organization],
-    }
-    for organization in (False, True)
-}
+def _always_there(ask: Callable[[], Answer]) -> Answer:
+    """Ask for what every token gets that may: a 404 means that this one may not."""
+    try:
+        return ask()
+    except Absent as error:
+        raise Forbidden(error.what, error.cure) from None
 
 
 def _installation_token(
@@ -341,32 +373,35 @@ def _installation_token(
 
     https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app
     """
+    app = Line(inputs.api_url, _app_auth(inputs), deadline, say, cures=app_cures(scope))
     try:
-        app = Line(
-            inputs.api_url, Auth.AppAuth(inputs.app_id, inputs.app_private_key), deadline, say
-        )
-        installation = app.get(f"/{scope}/installation").data["id"]
-        data = app.post(f"/app/installations/{installation}/access_tokens", _narrowed(scope)).data
-    except (Forbidden, Absent, Refused) as error:
-        raise Forbidden(
-            error.what, "Is the App installed here? " + _APP[scope[:5] == "orgs/"]
-        ) from None
-    except ValueError as error:
-        raise Forbidden(
-            "app-private-key is not a private key in PEM form.",
-            "Pass the whole file that GitHub gave out, with its BEGIN and END lines.",
-        ) from error
-    return str(data["token"])
+        installation = app.get(f"/{scope}/installation").read(lambda data: int(data["id"]))
+        tokens = f"/app/installations/{installation}/access_tokens"
+        return app.post(tokens, _narrowed(scope), harmless=True).read(_token)
+    except (Absent, Refused) as error:
+        raise Forbidden(error.what, error.cure) from None
+
+
+def _app_auth(inputs: GitHubInputs) -> Auth.AppAuth:
+    # Secrets are often stored with their line ends written out.
+    auth = Auth.AppAuth(inputs.app_id, inputs.app_private_key.replace("\\n", "\n"))
+    with suppress(Exception):  # whatever keeps it from signing, it is no key for this
+        auth.create_jwt()
+        return auth
+    raise Forbidden("app-private-key is not an RSA private key in PEM form.", KEY_CURE)
 
 
 def _narrowed(scope: str) -> dict[str, Any]:
-    kind, _, name = scope.partition("/")
-    if kind == "orgs":
+    if scope.startswith("orgs/"):
         return {"permissions": {"organization_self_hosted_runners": "write"}}
     return {
         "permissions": {"administration": "write"},
-        "repositories": [name.partition("/")[2]],
+        "repositories": [scope.rpartition("/")[2]],
     }
+
+
+def _linux_builds(data: Any) -> tuple[RunnerBuild, ...]:
+    return tuple(_build(item) for item in data if item["os"] == "linux")
 
 
 def _build(item: Mapping[str, Any]) -> RunnerBuild:
@@ -377,30 +412,39 @@ def _build(item: Mapping[str, Any]) -> RunnerBuild:
     )
 
 
-def _registered(data: Any) -> tuple[Runner, str]:
-    """Read the answer of generate-jitconfig; an empty one is as good as none."""
-    config = data.get("encoded_jit_config") if isinstance(data, dict) else None
-    if not config:
-        raise Unreachable("GitHub answered a registration without a just-in-time config.")
-    return Runner.read(data["runner"]), str(config)
+def _group(data: Mapping[str, Any]) -> tuple[str, int]:
+    return str(data["name"]), int(data["id"])
 
 
-def _pages(line: Line, path: str, key: str, **query: str) -> Iterator[dict[str, Any]]:
+def _registered(data: Mapping[str, Any]) -> tuple[Runner, str]:
+    return Runner.read(data["runner"]), _secret(data["encoded_jit_config"])
+
+
+def _token(data: Mapping[str, Any]) -> str:
+    return _secret(data["token"])
+
+
+def _secret(value: object) -> str:
+    """An empty one is as good as none."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("empty")
+    return value
+
+
+def _pages(get: Callable[[int], Answer], key: str, reader: Callable[[Any], T]) -> Iterator[T]:
     """Yield the items of every page; the pages end where GitHub links no next one.
 
-    `total_count` is not trusted: it can be more than the pages give.
+    `total_count` is not trusted: it can be more than the pages give. Nor is the linked address.
     """
-    page = 1
-    while True:
-        answer = line.get(path, **query, per_page=PAGE, page=page)
-        yield from answer.data[key]
-        if 'rel="next"' not in answer.headers.get("link", "") or not answer.data[key]:
+    for page in range(1, MOST_PAGES + 1):
+        answer = get(page)
+        items = answer.read(lambda data: [reader(item) for item in data[key]])
+        yield from items
+        if not items or 'rel="next"' not in answer.headers.get("link", ""):
             return
-        page += 1
+    raise Unreachable(f"GitHub gives more than {MOST_PAGES} pages of {key}.")
 
 
 def _web_root(api_url: str) -> str:
-    """Return where the web pages are: github.com, or the server whose API ends in /api/v3."""
-    if api_url == "https://api.github.com":
-        return "https://github.com"
-    return api_url.removesuffix("/api/v3")
+    """Return where the web pages are: github.com, *.ghe.com, or the server of an /api/v3."""
+    return api_url.replace("://api.", "://", 1).removesuffix("/api/v3")

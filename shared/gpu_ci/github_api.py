@@ -8,16 +8,18 @@ few times, and a limit that ends after our deadline fails at once.
 from __future__ import annotations
 
 import json
+import logging
 import random
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NoReturn
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from urllib.parse import quote, urljoin, urlsplit
 
 import requests
-from github.Requester import Requester
+from github.Requester import HTTPSRequestsConnectionClass, Requester, RequestsResponse
 
 from gpu_ci.errors import (
     Absent,
@@ -29,6 +31,7 @@ from gpu_ci.errors import (
     Refused,
     Unreachable,
 )
+from gpu_ci.github_cures import LIMIT_CURE, NETWORK_CURE, ODD_CURE, TOKEN_TEXT_CURE, policy_cure
 from gpu_ci.waiting import growing
 
 if TYPE_CHECKING:
@@ -40,38 +43,58 @@ if TYPE_CHECKING:
 
 # https://docs.github.com/en/rest/about-the-rest-api/api-versions
 API_VERSION: Final = "2026-03-10"
+# An Enterprise Server answers 400 to a version that came out after it; this one they all know.
+SERVER_API_VERSION: Final = "2022-11-28"
 TRIES: Final = 4
+REDIRECTS: Final = 3
+MOVED: Final = {301, 302, 307, 308}
 # Without a Retry-After, GitHub asks for at least a minute after a secondary limit.
 # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
 UNTOLD_PAUSE: Final = 60.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """A successful answer: its JSON (None when empty) and its headers, lower-case."""
+    """A successful answer: what was asked, its JSON (None when empty), its headers, lower-case."""
 
-    status: int
-    data: Any
+    what: str
+    data: Any = field(repr=False)  # it can be a secret
     headers: Mapping[str, str]
+
+    def read(self, reader: Callable[[Any], T]) -> T:
+        """Return what the reader makes of the JSON. Raises Unreachable if it is another shape."""
+        with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return reader(self.data)
+        raise Unreachable(f"{self.what}: GitHub answers this in another shape.", ODD_CURE)
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    headers: Mapping[str, str]
+    text: str = field(repr=False)
 
 
 @dataclass
 class Line:
     """A connection with one credential.
 
-    `deadline` bounds all waiting; `timeout` (seconds) each request; `counted` is how many requests
-    counted against the rate limit (a 304 does not).
+    `deadline` bounds all waiting; `timeout` (seconds) each request; `cures` is what to do about a
+    refusal of this credential, by status; `counted` is how many requests counted against the rate
+    limit (a 304 does not).
     """
 
     api_url: str
-    auth: Auth.Auth | None
+    auth: Auth.Auth | None = field(repr=False)
     deadline: Deadline
     say: Callable[[str], None] = print
     timeout: int = 15
     tries: int = TRIES
-    counted: int = 0
-    _etags: dict[str, tuple[str, Any]] = field(default_factory=dict)
-    _local: threading.local = field(default_factory=threading.local)
+    cures: Mapping[int, str] = field(default_factory=dict)
+    counted: int = field(default=0, init=False)
+    _known: dict[str, Answer] = field(default_factory=dict, init=False)
+    _local: threading.local = field(default_factory=threading.local, init=False)
 
     def hurry(self, deadline: Deadline) -> None:
         """From now on try once, and wait for an answer no longer than two seconds."""
@@ -85,9 +108,14 @@ class Line:
         )
         return self._send("GET", url, tries=self.tries)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
-        """Send once: after Unreachable the caller must look what came of it."""
-        return self._send("POST", path, body=body, tries=1)
+    def post(
+        self, path: str, body: Mapping[str, Any] | None = None, *, harmless: bool = False
+    ) -> Answer:
+        """Send once: after Unreachable the caller must look what came of it.
+
+        `harmless` says that sending it twice does no harm; then it is tried again like a GET.
+        """
+        return self._send("POST", path, body=body, tries=self.tries if harmless else 1)
 
     def delete(self, path: str) -> Answer:
         return self._send("DELETE", path, tries=self.tries)
@@ -95,61 +123,101 @@ class Line:
     def _send(
         self, verb: str, url: str, *, body: Mapping[str, Any] | None = None, tries: int
     ) -> Answer:
-        pauses = growing(0.5, most=8.0)
+        outages, limits = growing(0.5, most=8.0), growing(1.0, most=300.0)
         while True:
             try:
                 return self._once(verb, url, body)
             except Unreachable:
                 tries -= 1
-                # Jitter, so that many starts hit by one outage do not come back together.
-                pause = next(pauses) * random.uniform(0.8, 1.2)  # noqa: S311 -- no secret depends on it
+                pause = _jittered(next(outages))
                 if tries < 1 or not self.deadline.allows(pause):
                     raise
             except Limited as limited:
-                pause = self._pause_for(limited)
+                pause = self._pause_for(limited, next(limits))
             self.deadline.clock.sleep(pause)
 
-    def _pause_for(self, limited: Limited) -> float:
-        pause = max(1.0, limited.until - self.deadline.clock.now())
+    def _pause_for(self, limited: Limited, least: float) -> float:
+        pause = max(least, limited.until - self.deadline.clock.now())
         if not self.deadline.allows(pause):
             raise limited
-        at = time.strftime("%H:%M:%S", time.gmtime(limited.until))
-        self.say(f"GitHub limits how often it may be asked; waiting until {at} UTC.")
+        until = _time_of_day(self.deadline.clock.now() + pause)
+        self.say(f"GitHub limits how often it may be asked; waiting until {until} UTC.")
         return pause
 
     def _once(self, verb: str, url: str, body: Mapping[str, Any] | None) -> Answer:
-        known = self._etags.get(url) if verb == "GET" else None
-        headers = {"Accept": "application/vnd.github+json"}
-        if known:
-            headers["If-None-Match"] = known[0]
-        status, answer_headers, text = self._request(verb, url, headers, body)
-        if known and status == HTTPStatus.NOT_MODIFIED:
-            return Answer(status=200, data=known[1], headers=answer_headers)
-        self.counted += 1
-        if status >= HTTPStatus.BAD_REQUEST:
-            self._refuse(verb, url, status, answer_headers, text)
-        data = _parsed(verb, url, status, text)
-        if verb == "GET" and "etag" in answer_headers:
-            self._etags[url] = (answer_headers["etag"], data)
-        return Answer(status=status, data=data, headers=answer_headers)
+        known = self._known.get(url) if verb == "GET" else None
+        reply = self._request(verb, url, body, known.headers["etag"] if known else "")
+        if known and reply.status == HTTPStatus.NOT_MODIFIED:
+            return known  # with its headers: a 304 need not repeat the Link to the next page
+        if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
+            self._refuse(verb, url, reply)
+        what = _what(verb, url)
+        answer = Answer(what=what, data=_parsed(what, reply), headers=reply.headers)
+        if verb == "GET" and "etag" in reply.headers:
+            self._known[url] = answer
+        return answer
 
-    def _request(
-        self, verb: str, url: str, headers: dict[str, str], body: Mapping[str, Any] | None
-    ) -> tuple[int, dict[str, str], str]:
-        requester: Requester | None = getattr(self._local, "requester", None)
-        if requester is None:
-            requester = self._local.requester = self._new_requester()
+    def _request(self, verb: str, url: str, body: Mapping[str, Any] | None, etag: str) -> _Reply:
+        """Send, and once more to where a renamed repository is now.
+
+        A redirected request was not processed, so that is no second try, not even of a POST.
+        https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api
+        """
+        headers = {"Accept": "application/vnd.github+json"}
+        if etag:
+            headers["If-None-Match"] = etag
+        target = url
+        for _ in range(REDIRECTS):
+            reply = self._exchange(verb, target, headers, body)
+            self.counted += reply.status != HTTPStatus.NOT_MODIFIED
+            if reply.status not in MOVED or "location" not in reply.headers:
+                return reply
+            target = self._within(_what(verb, url), reply.headers["location"])
+        raise Refused(f"{_what(verb, url)}: GitHub sends us in a circle.", ODD_CURE)
+
+    def _within(self, what: str, location: str) -> str:
+        """Return the address if it is on this server; no other one may get the token."""
+        with suppress(ValueError):  # of a location that is no address
+            there = urlsplit(urljoin(self.api_url, location))
+            if there[:2] == urlsplit(self.api_url)[:2]:
+                return there.geturl()
+        raise Refused(
+            f"{what}: GitHub at {self.api_url} sends us to another server.",
+            "Correct github-api-url, or use the new name of what was renamed.",
+        )
+
+    def _exchange(
+        self, verb: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
+    ) -> _Reply:
+        requester, connection = self._requester()
         try:
-            return requester.requestJson(verb, url, headers=headers, input=body)
+            _, got, text = requester.requestJson(
+                verb, url, headers=dict(headers), input=body, cnx=connection
+            )
+            return _Reply(connection.status, got, text)
+        except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
+            failure: GitHubError = Forbidden(
+                "The token for GitHub has characters in it that no token has.",
+                TOKEN_TEXT_CURE,
+            )
         except (requests.RequestException, RuntimeError, ValueError) as error:
-            raise Unreachable(
+            failure = Unreachable(
                 f"{_what(verb, url)}: GitHub at {self.api_url} gave no answer "
                 f"({type(error).__name__}).",
-                "Look at https://www.githubstatus.com, and at the network and proxy of this machine.",
-            ) from None  # the cause may hold the request's headers
+                NETWORK_CURE,
+            )
+        raise failure  # out here it has no cause, which would hold the request and its token
+
+    def _requester(self) -> tuple[Requester, _Connection]:
+        """Return this thread's own: PyGithub keeps the request on the connection."""
+        if not hasattr(self._local, "made"):
+            self._local.made = self._new_requester(), _Connection(self.api_url, self.timeout)
+        made: tuple[Requester, _Connection] = self._local.made
+        return made
 
     def _new_requester(self) -> Requester:
-        """Return a requester of this thread's own: PyGithub keeps the request on the connection."""
+        server = self.api_url.endswith("/api/v3")
+        Requester.injectLogger(_SILENT)
         return Requester(
             auth=self.auth,
             base_url=self.api_url,
@@ -159,78 +227,104 @@ class Line:
             verify=True,
             retry=0,
             pool_size=1,
-            api_version=API_VERSION,
+            api_version=SERVER_API_VERSION if server else API_VERSION,
         )
 
-    def _refuse(
-        self, verb: str, url: str, status: int, headers: Mapping[str, str], text: str
-    ) -> NoReturn:
-        message = _message(text)
-        what = f"{_what(verb, url)}: GitHub answered {status}, {message}"
-        limited = self._limit(status, headers, message)
-        if limited is not None:
-            raise Limited(what, LIMIT_CURE, until=limited)
-        raise _refusal(verb, status, what, message)
+    def _refuse(self, verb: str, url: str, reply: _Reply) -> NoReturn:
+        message = _message(reply.text)
+        said = f'"{message}".' if message else "without a reason."
+        what = f"{_what(verb, url)}: GitHub answered {reply.status}, {said}"
+        until = self._limit(reply, message)
+        if until is not None:
+            ends = f"The limit ends at {_time_of_day(until)} UTC."
+            raise Limited(f"{what} {ends}", LIMIT_CURE, until=until)
+        cure = policy_cure(reply.status, reply.headers, message)
+        cure = cure or self.cures.get(reply.status, "")
+        raise _refusal(verb, reply.status, message, what, cure)
 
-    def _limit(self, status: int, headers: Mapping[str, str], message: str) -> float | None:
+    def _limit(self, reply: _Reply, message: str) -> float | None:
         """Return until when a limit holds (seconds since the epoch), None if this is not one."""
-        if status not in {HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}:
+        if reply.status not in {HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}:
             return None
         now = self.deadline.clock.now()
-        if headers.get("retry-after", "").isdigit():
-            return now + float(headers["retry-after"])
-        if headers.get("x-ratelimit-remaining") == "0":
-            return float(headers.get("x-ratelimit-reset", now + UNTOLD_PAUSE))
-        is_limit = status == HTTPStatus.TOO_MANY_REQUESTS or "rate limit" in message.lower()
-        return now + UNTOLD_PAUSE if is_limit else None
+        if reply.headers.get("retry-after", "").isdigit():
+            return now + float(reply.headers["retry-after"])
+        if reply.headers.get("x-ratelimit-remaining") == "0":
+            return float(reply.headers.get("x-ratelimit-reset", now + UNTOLD_PAUSE))
+        is_limit = reply.status == HTTPStatus.TOO_MANY_REQUESTS or "rate limit" in message.lower()
+        return now + _jittered(UNTOLD_PAUSE) if is_limit else None
 
 
-LIMIT_CURE = (
-    "The token has used up what GitHub allows it for now. Wait, or use a GitHub App's or another "
-    "account's token, which has a limit of its own."
-)
+class _Connection(HTTPSRequestsConnectionClass):
+    """What PyGithub sends through. It keeps the status to itself: PyGithub would follow a 301
+    without its query, so that a search for one runner came back as a list of others, and sleep
+    on a 202."""
+
+    def __init__(self, api_url: str, timeout: int) -> None:
+        root = urlsplit(api_url)
+        port = root.port or (80 if root.scheme == "http" else 443)
+        super().__init__(root.hostname or "", port, timeout=timeout, retry=0, pool_size=1)
+        self.protocol = root.scheme
+        self.status = 0
+
+    def getresponse(self) -> RequestsResponse:
+        response = super().getresponse()
+        self.status, response.status = response.status, HTTPStatus.OK
+        return response
 
 
-def _refusal(verb: str, status: int, what: str, message: str) -> GitHubError:
+# PyGithub logs whole answers at DEBUG; a just-in-time config is one.
+_SILENT: Final = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 -- nobody shall find it
+
+
+def _refusal(verb: str, status: int, message: str, what: str, cure: str) -> GitHubError:
     match status:
         case 401 | 403:
-            return Forbidden(what)
-        case 404 | 410:
-            return Absent(what)
+            return Forbidden(what, cure)
+        case 404 | 410 if message:  # without one it is not GitHub that answers
+            return Absent(what, cure)
         case 409:
-            return Conflict(what)
+            return Conflict(what, cure)
         case 422 if verb == "DELETE" and "running a job" in message:
             return Busy(what)
-        case _ if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return Refused(what)
+        case _ if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in {404, 408, 410}:
+            return Refused(what, cure)
         case _:
-            return Unreachable(what, "Look at https://www.githubstatus.com.")
+            return Unreachable(what, ODD_CURE)
 
 
-def _parsed(verb: str, url: str, status: int, text: str) -> Any:
-    if not text:
+def _parsed(what: str, reply: _Reply) -> Any:
+    if not reply.text:
         return None
-    try:
-        return json.loads(text)
-    except ValueError:
-        raise Unreachable(
-            f"{_what(verb, url)}: GitHub answered {status} with something that is not JSON."
-        ) from None
+    with suppress(ValueError):  # its error would hold the text
+        return json.loads(reply.text)
+    raise Unreachable(
+        f"{what}: GitHub answered {reply.status} with something that is not JSON.", ODD_CURE
+    )
 
 
 def _message(text: str) -> str:
-    """Return GitHub's own words for an error, shortened; never the whole body."""
+    """Return GitHub's own words for an error, on one line and shortened; never the whole body."""
     try:
         data = json.loads(text)
-        said = str(data.get("message", "")) if isinstance(data, dict) else ""
     except ValueError:
-        said = ""
-    return f'"{said[:300]}".' if said else "without a reason."
+        return ""
+    said = data.get("message") if isinstance(data, dict) else None
+    return " ".join(str(said or "").split())[:300]
 
 
 def _what(verb: str, url: str) -> str:
-    return f"{verb} {url.partition('?')[0]}"
+    return f"{verb} {urlsplit(url).path}"
 
 
 def _quoted(value: str | int) -> str:
     return quote(str(value), safe="")
+
+
+def _jittered(seconds: float) -> float:
+    """Return a little more: many starts hit by one outage shall not come back together."""
+    return seconds * random.uniform(1.0, 1.2)  # noqa: S311 -- no secret depends on it
+
+
+def _time_of_day(seconds: float) -> str:
+    return time.strftime("%H:%M:%S", time.gmtime(seconds))

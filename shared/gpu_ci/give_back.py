@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from gpu_ci.errors import Absent, Busy, CloudError, GitHubError, StillThere
+from gpu_ci.errors import Absent, Busy, CloudError, CloudUnreachable, GitHubError, StillThere
 from gpu_ci.waiting import Deadline, every, growing
 
 if TYPE_CHECKING:
@@ -129,11 +129,22 @@ class Giver:
     def _machines(self, debt: Debt) -> Sequence[Machine]:
         if debt.machine:
             return [debt.machine]
-        if debt.search is None:
-            return []
-        # A create call whose answer was lost may still be landing: look until time is up.
-        for _ in every(0.4, self.deadline):
-            found = debt.search()
-            if found:
-                return found
-        return []
+        return _landed(debt.search, self.deadline) if debt.search else []
+
+
+def _landed(search: Callable[[], Sequence[Machine]], deadline: Deadline) -> Sequence[Machine]:
+    """Look for a machine whose create call was not answered, until time is up: it may still be
+    landing, and the outage that took the answer may not be over."""
+    outage: CloudUnreachable | None = None
+    for _ in every(0.4, deadline):
+        try:
+            found = search()
+        except CloudUnreachable as error:
+            outage = error
+            continue
+        if found:
+            return found
+        outage = None
+    if outage:
+        raise outage
+    return []

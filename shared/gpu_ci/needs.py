@@ -41,6 +41,8 @@ def why_needed(
         return "its runner is running a job"
     going = [job for job in jobs if not job.over and not asker.is_job(job)]
     for job in going:
+        if runner is not None and job.runner_name == runner.name:
+            return f"job {job.name!r} is {job.status} on its runner"
         if label in job.labels:
             return f"job {job.name!r} is {job.status} and asks for its label"
         if starter and str(job.id) == starter:

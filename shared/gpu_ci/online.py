@@ -127,10 +127,11 @@ def _look_at_machine(rental: Rental, lease: Lease, watch: Watch) -> None:
 
 
 def _note_progress(rental: Rental, lease: Lease, watch: Watch, report: BootReport) -> None:
-    watch.tail = report.tail.splitlines()
-    if report.heard > watch.heard:
+    # A console can come back empty, and a machine's clock can be set back while it boots.
+    watch.tail = report.tail.splitlines() or watch.tail
+    if report.heard not in {0, watch.heard}:
         watch.heard, watch.news, watch.news_at = report.heard, watch.news + 1, rental.clock.now()
-    if report.phase != watch.phase:
+    if report.phase not in {"", watch.phase}:
         watch.phase = report.phase
         rental.say(f"{lease.name}: {report.phase}")
 

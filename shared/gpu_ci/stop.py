@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancellation
-from gpu_ci.errors import GitHubError, StillThere
+from gpu_ci.errors import CloudError, GitHubError, StillThere
 from gpu_ci.github import GitHub
 from gpu_ci.give_back import Debt, Giver
 from gpu_ci.identity import Identity, run_prefix
@@ -87,7 +87,7 @@ class Stopping:
         wanted = {"repository": self.identity.repository, "run_id": self.identity.run_id}
         if self.inputs.key:
             wanted["key"] = self.identity.key
-        machines = self.provider.find(wanted, self._regions())
+        machines = self._machines(wanted)
         runners = self._runners()
         debts = [_debt(machine) for machine in machines]
         names = {debt.name for debt in debts}
@@ -99,10 +99,19 @@ class Stopping:
             for debt in debts:
                 debt.machine = None
         giver = Giver(github=self.github, provider=self.provider, deadline=self.deadline)
-        giver.give_back(debts)
+        try:
+            giver.give_back(debts)
+        except StillThere as left:
+            self.troubles.append(str(left))
 
-    def _regions(self) -> list[str]:
-        return [self.provider.split_region(region)[0] for region in self.inputs.region]
+    def _machines(self, wanted: Mapping[str, str]) -> Sequence[Machine]:
+        """Return this run's machines (this key's, if there is one)."""
+        regions = [self.provider.split_region(region)[0] for region in self.inputs.region]
+        try:
+            return self.provider.find(wanted, regions)
+        except CloudError as error:
+            self.troubles.append(f"The run's machines could not be listed. {error}")
+            return []
 
     def _runners(self) -> list[Runner]:
         """Return this run's registrations (this key's, if there is one)."""

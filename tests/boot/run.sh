@@ -23,4 +23,6 @@ for word in ${FAKE_RUNNER:-listen hang}; do
         gone) echo "The runner no longer exists on the server." ;;
     esac
 done
+echo "Runner listener exit with 0 return code, stop the service, no retry needed."
+echo "Exiting runner..."
 exit 0

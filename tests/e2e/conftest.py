@@ -15,6 +15,7 @@ import pytest
 
 from gpu_ci.inputs import StartInputs, StopInputs, input_names, variable
 from gpu_ci.sandbox.aws import Aws
+from gpu_ci.sandbox.step import read_commands
 from gpu_ci.sandbox.world import World, open_world
 
 if TYPE_CHECKING:
@@ -79,7 +80,6 @@ class Cloud:
     aws: Aws
     zygote: Zygote
     log: Path
-    boots: bool = True
     _pid_known: threading.Event = field(default_factory=threading.Event)
     _pid: int = 0
 
@@ -124,6 +124,10 @@ class Cloud:
         """Return everything that the stories printed."""
         return self.log.read_text()
 
+    def output(self, name: str) -> str:
+        """Return an output of the stories so far; the last one written counts."""
+        return read_commands(self.log.with_suffix(".output").read_text())[name]
+
     def left(self) -> list[str]:
         """Return every machine and registration that still stands."""
         return [each.id for each in self.aws.instances()] + self.world.runner_names()
@@ -136,19 +140,18 @@ class Cloud:
 
     def calls(self) -> list[str]:
         """Return the calls so far, of both services."""
-        return [call_name(r) for r in self.world.served.faults.requests] + [
-            call_name(r) for r in self.aws.faults.requests
-        ]
+        both = (self.world.served.faults, self.aws.faults)
+        return [self.name(request) for faults in both for request in faults.requests]
 
-
-def call_name(request: Request) -> str:
-    """Return a call as the tests name it: its AWS action, or its method and last path parts."""
-    if request.action:
-        return request.action
-    if "X-Amz-Target" in request.headers:
-        return request.headers["X-Amz-Target"].rpartition(".")[2]
-    last = "*" if request.path.rpartition("/")[2].isdigit() else request.path.rpartition("/")[2]
-    return f"{request.method} {last}"
+    @staticmethod
+    def name(request: Request) -> str:
+        """Return a call as the tests name it: its AWS action, or its method and last path part."""
+        if request.action:
+            return request.action
+        if "x-amz-target" in request.headers:
+            return request.headers["x-amz-target"].rpartition(".")[2]
+        last = request.path.rpartition("/")[2]
+        return f"{request.method} {'*' if last.isdigit() else last}"
 
 
 @pytest.fixture
@@ -164,7 +167,12 @@ def cloud(tmp_path: Path, amazon: Aws, zygote: Zygote) -> Iterator[Cloud]:
 
 def _come_online(cloud: Cloud, instance_id: str) -> None:
     """Do what a booted machine does: its runner, named like it, goes online."""
-    names = [i.tags["Name"] for i in cloud.aws.instances() if i.id == instance_id]
+    names = [
+        tag["value"]
+        for instance in cloud.aws.instances()
+        for tag in instance.get_tags()
+        if instance.id == instance_id and tag["key"] == "Name"
+    ]
     for runner in cloud.world.served.github.all_runners():
         if runner.name in names:
             cloud.world.served.github.set_runner(runner.id, online=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import botocore.loaders
+import botocore.session
 import pytest
 
 from gpu_ci.identity import Tags
@@ -80,6 +83,16 @@ class FakeClock:
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sdk_reads_its_data_once() -> Iterator[None]:
+    """Each new session of botocore reads 10 MB of JSON again; a process that rents makes one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            botocore.session, "create_loader", functools.cache(botocore.loaders.create_loader)
+        )
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def client(hub: ServedGitHub, admin: str) -> Iterator[Client[Any]]:
 def _parsed(response: Any) -> Any:
     """The answer as the published model; fails if it does not follow it to the letter."""
     parsed = response.parsed_data
-    kind = list[type(parsed[0])] if isinstance(parsed, list) else type(parsed)  # type: ignore[misc]  # only pydantic reads it
+    kind: Any = list[type(parsed[0])] if isinstance(parsed, list) else type(parsed)  # type: ignore[misc]  # only pydantic reads it
     # The client itself would take "1" for a number or a boolean.
     TypeAdapter(kind).validate_json(response.content, strict=True)
     return parsed

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -34,6 +33,8 @@ PASSED_ON: Final = (
     "PATH", "LANG", "LC_ALL", "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
     "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE",
 )  # fmt: skip
+SHELL: Final = "/bin/sh"
+YOUNG_SECONDS: Final = 2.0
 TERM_SECONDS: Final = 1.0
 KILL_SECONDS: Final = 2.0
 PROC: Final = Path("/proc")
@@ -121,7 +122,11 @@ class Local:
     def state(self, machine: Machine) -> State:
         if not self._folder(machine.name).exists():
             return State.GONE
-        return State.RUNNING if _processes(machine.name) else State.GONE
+        if _processes(machine.name):
+            return State.RUNNING
+        # A process shows no environment while it is being made.
+        young = self._clock.now() - machine.launched_at < YOUNG_SECONDS
+        return State.PENDING if young else State.GONE
 
     def release(self, machine: Machine) -> None:
         self._end(machine.name, signal.SIGTERM, TERM_SECONDS)
@@ -187,16 +192,19 @@ class Local:
     def _boot(self, folder: Path, name: str) -> None:
         env = {key: self._env[key] for key in PASSED_ON if key in self._env}
         env |= {key: value for key, value in self._env.items() if key.startswith("GPU_CI_BOOT_")}
-        with (folder / "boot.log").open("ab") as log:
-            subprocess.Popen(
-                ["/bin/sh", str(folder / "boot.sh")],
-                cwd=folder,
-                env={**env, MARKER: name},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log = str(folder / "boot.log")
+        # Not subprocess: nobody waits for this process, it outlives us.
+        os.posix_spawn(
+            SHELL,
+            [SHELL, "-c", 'cd "$1" && exec "$0" boot.sh', SHELL, str(folder)],
+            {**env, MARKER: name},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsid=True,
+        )
 
     def _end(self, name: str, signum: signal.Signals, seconds: float) -> bool:
         """Signal every process of the machine until none is left; False if some still are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode
 from xml.sax.saxutils import escape
 
 from werkzeug.test import run_wsgi_app
@@ -62,9 +64,10 @@ PARAMETERS = {
         "ami-00000000000000002"
     ),
 }
-XEN_TYPES = re.compile(r"(g2|g3s?|p2|p3)\.")
+XEN_TYPES = re.compile(r"(c4|m4|r4|g3|g3s|p2|p3)\.")
 STATE_CODES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48}
-STATE = re.compile(r"(<instanceState>)(.*?)(</instanceState>)", re.DOTALL)
+STATE = re.compile(r"<instanceState>.*?</instanceState>", re.DOTALL)
+REASON = re.compile(r"<stateReason>.*?</stateReason>|<stateReason/>", re.DOTALL)
 SCOPE = re.compile(r"Credential=[^/]+/\d+/([a-z0-9-]+)/([a-z0-9-]+)/")
 XML = {"Content-Type": "text/xml;charset=UTF-8"}
 
@@ -73,7 +76,8 @@ XML = {"Content-Type": "text/xml;charset=UTF-8"}
 class Settings:
     """How this EC2 behaves; seconds are counted by `now`.
 
-    `hidden_seconds` is how long a new instance is unknown to every call but its own RunInstances.
+    `hidden_seconds` is how long a new instance is unknown to every call but its own RunInstances;
+    `page_size` is how many reservations an answer holds at most, whatever was asked for.
     `prices` are USD an hour by (type, region); `quotas` are vCPUs by quota code; `decoded` is what
     encoded authorization messages say; `down` are regions that cut every connection.
     """
@@ -82,6 +86,7 @@ class Settings:
     boot_seconds: float = 0.0
     shutdown_seconds: float = 0.0
     hidden_seconds: float = 0.0
+    page_size: int = 1000
     prices: dict[tuple[str, str], float] = field(
         default_factory=lambda: {("g4dn.xlarge", REGION): 0.526}
     )
@@ -193,9 +198,15 @@ class _Ec2:
         return Response(self._with_state(answer, instance_id), headers=XML)
 
     def _with_state(self, answer: bytes, instance_id: str) -> bytes:
-        name = self.launched[instance_id].instance.state
-        inner = f"<code>{STATE_CODES[name]}</code><name>{name}</name>"
-        return STATE.sub(rf"\g<1>{inner}\g<3>", answer.decode()).encode()
+        """Put the state of now into the answer of RunInstances."""
+        instance = self.launched[instance_id].instance
+        name, reason = instance.state, instance.state_reason
+        now = (
+            f"<instanceState><code>{STATE_CODES[name]}</code><name>{name}</name></instanceState>"
+            f"<stateReason><code>{escape(reason.code)}</code>"
+            f"<message>{escape(reason.message)}</message></stateReason>"
+        )
+        return STATE.sub(now, REASON.sub("", answer.decode())).encode()
 
     def _note_launch(self, region: str, answer: str, user_data: bytes) -> str:
         instance_id = answer.partition("<instanceId>")[2].partition("</instanceId>")[0]
@@ -226,6 +237,15 @@ class _Ec2:
                 if name.startswith("InstanceId."):
                     self.end(instance_id)
         return response
+
+    def describe_instances(
+        self, environ: WSGIEnvironment, _: str, form: Mapping[str, str]
+    ) -> Response:
+        if "MaxResults" in form:
+            most = min(int(form["MaxResults"]), self.settings.page_size)
+            body = urlencode({**form, "MaxResults": str(most)}).encode()
+            environ |= {"wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body))}
+        return self._ask_moto(environ)
 
     def end(self, instance_id: str, code: str = "", message: str = "") -> None:
         """Note the end of an instance, which moto has terminated unless a reason is given."""
@@ -337,6 +357,7 @@ class _Ec2:
 
 
 ACTIONS = {
+    "DescribeInstances": _Ec2.describe_instances,
     "DescribeRegions": _Ec2.describe_regions,
     "RunInstances": _Ec2.run_instances,
     "TerminateInstances": _Ec2.terminate_instances,

@@ -66,7 +66,7 @@ def demo(workflow: str | None = None) -> None:
 
 def _loop(world: World, timeline: Timeline) -> None:
     timeline.note("Job start: action-start brings up a runner on this machine.")
-    started = _succeeded(world.act("start", gpus=str(_gpus())))
+    started = _succeeded(world.act("start", gpus=str(gpus_here())))
     timeline.note(f"The runner is online, with label {started.outputs['label']}.")
     job = _run_job(world, timeline, started.outputs["label"])
     timeline.note("Job stop: action-stop gives the machine back.")
@@ -94,7 +94,7 @@ def _run_job(world: World, timeline: Timeline, label: str) -> Job:
     return job
 
 
-def _gpus() -> int:
+def gpus_here() -> int:
     """Return how many GPUs this machine has, so that the gate looks at them too."""
     if not shutil.which("nvidia-smi"):
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 REPOSITORY: Final = "octo-org/science"
-RUN_ID: Final = 19_000_000_001
+FIRST_RUN_ID: Final = 19_000_000_001
+RUN_IDS: Final = 1_000_000_000
 # What the steps need of this machine: programs, a home for the kept environment, certificates.
 PASSED_ON: Final = (
     "PATH", "HOME", "XDG_CACHE_HOME", "RUNNER_TOOL_CACHE", "LANG", "GPU_CI_UV", "SSL_CERT_FILE",
@@ -139,7 +141,7 @@ def _world(
 ) -> World:
     github = served.github
     github.add_repository(REPOSITORY)
-    run = github.start_run(REPOSITORY, RUN_ID)
+    run = github.start_run(REPOSITORY, new_run_id())
     jobs = [github.queue_job(run, name, ["ubuntu-latest"]) for name in ("start", "stop")]
     for job in jobs:
         github.set_job(job.id, status="in_progress", runner_name=f"Hosted Agent {job.name}")
@@ -154,3 +156,9 @@ def _world(
         start_job=jobs[0].id,
         stop_job=jobs[1].id,
     )
+
+
+def new_run_id() -> int:
+    """Return a run id that no other world has: local machines are known by their names, in which
+    it is, so two worlds with one id would end each other's."""
+    return FIRST_RUN_ID + secrets.randbelow(RUN_IDS)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from gpu_ci.errors import CloudError, WrongRequest
 from gpu_ci.providers import Check
-from gpu_ci.providers.ec2_clients import BRIEF
-from gpu_ci.providers.ec2_errors import code_of
-from gpu_ci.providers.ec2_quota import usage
+from gpu_ci.providers.ec2.clients import BRIEF
+from gpu_ci.providers.ec2.errors import code_of
+from gpu_ci.providers.ec2.quota import usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gpu_ci.providers import Candidate
-    from gpu_ci.providers.ec2_clients import Clients
+    from gpu_ci.providers.ec2.clients import Clients
 
 
 def checked(what: str, look: Callable[[], str]) -> Check:

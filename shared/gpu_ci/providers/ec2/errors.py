@@ -308,7 +308,9 @@ def _kind_of_silence(error: Exception) -> type[CloudError]:
 
 
 def _silence(error: Exception, what: str) -> CloudError:
-    found = f"{what}: {type(error).__name__}. {public(str(error))}"
+    name = type(error).__name__
+    # An answer that cannot be read is quoted whole in its error.
+    found = f"{what}: {name}. {'' if name == 'ResponseParserError' else public(str(error))}".strip()
     match _kind_of_silence(error):
         case kind if kind is NotPermitted:
             cure = (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gpu_ci.errors import CloudError, CloudUnreachable, WrongHere, WrongRequest
 from gpu_ci.identity import Tags, tag_key
 from gpu_ci.machine import Machine
-from gpu_ci.providers.ec2_clients import HURRY_SECONDS, Clients
-from gpu_ci.providers.ec2_errors import is_unknown_instance, public
+from gpu_ci.providers.ec2.clients import HURRY_SECONDS, Clients
+from gpu_ci.providers.ec2.errors import is_unknown_instance, public
 from gpu_ci.waiting import Deadline
 
 if TYPE_CHECKING:

@@ -10,14 +10,14 @@ from gpu_ci.boot import Place
 from gpu_ci.errors import CloudError, NoCapacity, QuotaExceeded, WrongRequest
 from gpu_ci.machine import State
 from gpu_ci.providers import Candidate, Check
-from gpu_ci.providers.ec2_checks import check_quota, checked, credentials, dry_run, way_out
-from gpu_ci.providers.ec2_clients import Clients, at_once
-from gpu_ci.providers.ec2_image import Images
-from gpu_ci.providers.ec2_instances import ENDED_STATES, Instances, end_reason, machine_of
-from gpu_ci.providers.ec2_places import Places, split_region
-from gpu_ci.providers.ec2_price import price_of
-from gpu_ci.providers.ec2_quota import usage
-from gpu_ci.providers.ec2_request import run_request
+from gpu_ci.providers.ec2.checks import check_quota, checked, credentials, dry_run, way_out
+from gpu_ci.providers.ec2.clients import Clients, at_once
+from gpu_ci.providers.ec2.image import Images
+from gpu_ci.providers.ec2.instances import ENDED_STATES, Instances, end_reason, machine_of
+from gpu_ci.providers.ec2.places import Places, split_region
+from gpu_ci.providers.ec2.price import price_of
+from gpu_ci.providers.ec2.quota import usage
+from gpu_ci.providers.ec2.request import run_request
 from gpu_ci.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -196,6 +196,8 @@ class Ec2:
 
     def _frees_soon(self, region: str) -> bool:
         """Say whether a machine of ours is ending there, which still counts against the quota."""
+        if self._clients.hurried:
+            return False
         try:
             return bool(self._instances.tagged(region, {}, ("shutting-down",)))
         except CloudError:
@@ -217,7 +219,7 @@ class Ec2:
         console = self._instances.console(machine)
         if found is None or found["State"]["Name"] not in ENDED_STATES:
             return console
-        return f"{console}\nEC2 ended the machine: {end_reason(found)}\n".lstrip("\n")
+        return f"{console.rstrip()}\nEC2 ended the machine: {end_reason(found)}\n".lstrip()
 
     def _checks(self, order: Order, region: str) -> Iterator[Check]:
         wanted = order.candidate

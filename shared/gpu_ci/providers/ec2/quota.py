@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpu_ci.errors import CloudError
-from gpu_ci.providers.ec2_clients import BRIEF
+from gpu_ci.providers.ec2.clients import BRIEF
 
 if TYPE_CHECKING:
     from gpu_ci.providers import Candidate
-    from gpu_ci.providers.ec2_clients import Clients
+    from gpu_ci.providers.ec2.clients import Clients
 
 STANDARD = r"([acdhimrtz]|im|is)\d"
 

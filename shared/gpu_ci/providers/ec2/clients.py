@@ -8,7 +8,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from gpu_ci.errors import CloudUnreachable, EnvironmentBroken
-from gpu_ci.providers.ec2_errors import may_pass, sort
+from gpu_ci.providers.ec2.errors import may_pass, sort
 from gpu_ci.waiting import Deadline, growing
 
 if TYPE_CHECKING:
@@ -201,12 +201,15 @@ def _botocore_errors() -> tuple[type[Exception], ...]:
             BotoCoreError,
             ClientError,
         )
+        from botocore.parsers import (  # noqa: PLC0415 -- loaded when AWS is first asked
+            ResponseParserError,
+        )
     except ImportError as error:
         raise EnvironmentBroken(
             "The provider ec2 needs the package boto3, which is not installed.",
             "Install the extra `aws`: pip install 'gpu-ci[aws]', or uv sync --extra aws.",
         ) from error
-    return (BotoCoreError, ClientError)
+    return (BotoCoreError, ClientError, ResponseParserError)
 
 
 def _new_session() -> Session:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from gpu_ci.errors import CloudError
 from gpu_ci.machine import Price
-from gpu_ci.providers.ec2_clients import BRIEF
+from gpu_ci.providers.ec2.clients import BRIEF
 
 if TYPE_CHECKING:
     from types_boto3_pricing.type_defs import FilterTypeDef
 
     from gpu_ci.providers import Candidate
-    from gpu_ci.providers.ec2_clients import Clients
+    from gpu_ci.providers.ec2.clients import Clients
 
 LOCAL_ZONE = re.compile(r"[a-z]+(?:-[a-z]+)+-\d+-.+\d[a-z]")
 
@@ -26,7 +26,12 @@ def price_of(clients: Clients, wanted: Candidate, now: float) -> Price | None:
     On-demand by Price List GetProducts, spot by EC2 DescribeSpotPriceHistory.
     """
     try:
-        return _spot(clients, wanted, now) if wanted.market == "spot" else _listed(clients, wanted)
+        return clients.within_hurry(
+            lambda: (
+                _spot(clients, wanted, now) if wanted.market == "spot" else _listed(clients, wanted)
+            ),
+            f"tell the price of {wanted.type}",
+        )
     except (CloudError, LookupError, TypeError, ValueError):
         return None  # a price is good to know, and no reason to fail
 

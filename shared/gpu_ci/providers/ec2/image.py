@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from types_boto3_ec2.type_defs import FilterTypeDef
 
-    from gpu_ci.providers.ec2_clients import Clients
+    from gpu_ci.providers.ec2.clients import Clients
 
 SSM = "ssm:"
 ID = re.compile(r"ami-[0-9a-f]{8,17}")

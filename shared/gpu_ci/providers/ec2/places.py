@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpu_ci.providers import Candidate
-    from gpu_ci.providers.ec2_clients import Clients
+    from gpu_ci.providers.ec2.clients import Clients
 
 REGION: Final = r"[a-z]{2,}(?:-[a-z]+)+-\d+"
 OWN_ZONE: Final = re.compile(rf"{REGION}[a-z]")

@@ -1,0 +1,254 @@
+"""Runs a user's workflow file under act, with the sandbox in GitHub's place and this machine rented.
+
+act executes every step itself, on this machine and as its user, and it skips a job whose `runs-on`
+it was not told about. So a copy of the workflow runs (`act_copy.py` lists its changes), in which a
+job for a rented machine first queues a job with its real label in the sandbox and goes on only when
+the runner that start brought up has begun that one; it lets the runner go at the end. What start
+and stop meet is therefore real: registration, queue, runner process, busy and idle, and the run's
+jobs. What is not: the steps of that job run beside the runner, not in it. And act runs a job when
+all jobs of the stage before are over, so `stop` never overlaps a job that it need not wait for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gpu_ci.cancellation import Cancellation
+from gpu_ci.errors import BadInputs, EnvironmentBroken
+from gpu_ci.sandbox.act_copy import copy_workflow
+from gpu_ci.sandbox.act_stage import Stage
+from gpu_ci.sandbox.demo import DemoFailed, Timeline
+from gpu_ci.sandbox.world import REPOSITORY, World, new_run_id, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gpu_ci.sandbox.act_copy import Copy
+
+# After a signal act runs the steps with `if: always()` and ends within this time.
+END_SECONDS: Final = 20.0
+# Commands that a step gives its runner and whose text is for people.
+SHOWN_COMMANDS: Final = {"error", "warning", "notice"}
+
+
+def demo_workflow(file: Path) -> None:
+    """Run a workflow file and tell what happened.
+
+    Raises BadInputs when act cannot run it, EnvironmentBroken without act, DemoFailed when a job
+    failed or anything was left behind.
+    """
+    timeline = Timeline()
+    folder = Path(tempfile.mkdtemp(prefix="gpu-ci-demo-"))
+    try:
+        with Cancellation(), open_world(folder) as world:
+            outcome = run_workflow(file, world, timeline)
+            timeline.note(f"act ended with exit code {outcome.exit_code}.")
+            judge(outcome, world, timeline)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What act told: each job's conclusion, every line that a step printed, and its exit code.
+
+    `said` are the lines of act itself that belong to no job.
+    """
+
+    exit_code: int = 0
+    conclusions: dict[str, str] = field(default_factory=dict)
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def log(self, job: str) -> str:
+        """Return what the steps of one job printed."""
+        return "\n".join(line for name, line in self.lines if name == job)
+
+
+def judge(outcome: Outcome, world: World, timeline: Timeline) -> None:
+    """Print the conclusions and what is left. Raises DemoFailed if that is not as it should be."""
+    machines = {machine.name for machine in world.machines()}
+    registrations = set(world.runner_names())
+    timeline.note(f"Left: {len(machines)} machines, {len(registrations)} registrations.")
+    print("\nThe jobs:\n")
+    for job, conclusion in outcome.conclusions.items():
+        print(f"  {conclusion:<11} {job}")
+    problems = [*_left(machines | registrations), *_failures(outcome)]
+    if problems:
+        raise DemoFailed(" ".join(problems))
+
+
+def _left(names: set[str]) -> list[str]:
+    if not names:
+        return []
+    return [f"The workflow left {', '.join(sorted(names))} behind, which the demo has now ended."]
+
+
+def _failures(outcome: Outcome) -> list[str]:
+    failed = [job for job, end in outcome.conclusions.items() if end not in {"success", "skipped"}]
+    if failed:
+        return [f"Jobs that did not succeed: {', '.join(failed)}."]
+    if outcome.exit_code:
+        last = outcome.said[-1] if outcome.said else "nothing"
+        return [f"act ended with exit code {outcome.exit_code}; its last words: {last}"]
+    return []
+
+
+def run_workflow(file: Path, world: World, timeline: Timeline) -> Outcome:
+    """Run a workflow file in a new run of the world's repository.
+
+    Raises BadInputs when act cannot run it, EnvironmentBroken without act.
+    """
+    program = find_act()
+    if not file.is_file():
+        raise BadInputs([f"There is no workflow file {file}."])
+    world.run_id = world.served.github.start_run(REPOSITORY, new_run_id(), name=file.name).id
+    stage = Stage.build(world, file)
+    copy = copy_workflow(file.read_text(), stage.place())
+    stage.lay_out(copy)
+    _tell(copy, file, world, timeline)
+    watch = Watch(timeline=timeline)
+    with _running([program, *stage.arguments(copy)], stage.env()) as process:
+        for line in process.stdout or ():
+            watch.follow(line.rstrip("\n"))
+        watch.outcome.exit_code = process.wait()
+    skipped = [job for job in copy.jobs if job not in watch.begun]
+    watch.outcome.conclusions |= dict.fromkeys(skipped, "skipped")
+    return watch.outcome
+
+
+def find_act() -> str:
+    """Return act's path. Raises EnvironmentBroken."""
+    program = Path(sys.executable).parent / "act"
+    if not program.exists():
+        raise EnvironmentBroken(
+            f"act is not at {program}.",
+            "Run `sh shared/run demo --workflow FILE`, or install gpu-ci[sandbox].",
+        )
+    return str(program)
+
+
+def _tell(copy: Copy, file: Path, world: World, timeline: Timeline) -> None:
+    timeline.note(f"A stand-in for GitHub is at {world.served.url}, with {REPOSITORY}.")
+    timeline.note(f"act runs a copy of {file.name}, event {copy.event}: {', '.join(copy.jobs)}.")
+    timeline.note(
+        "Every step runs on this machine as you. A job for a rented machine begins when the runner "
+        "that start brought up has taken a job with its label, and holds that runner to its end."
+    )
+    for note in copy.notes:
+        timeline.note(f"For this machine: {note}")
+
+
+@dataclass(kw_only=True)
+class Watch:
+    """Reads what act tells, one JSON object a line, and prints what people want to see of it."""
+
+    timeline: Timeline
+    outcome: Outcome = field(default_factory=Outcome)
+    begun: set[str] = field(default_factory=set)
+
+    def follow(self, line: str) -> None:
+        told = _read(line)
+        job = _job_name(told)
+        if not job:
+            self.outcome.said.append(told.get("msg", line))
+            return
+        self._note_begin(told["jobID"], job)
+        shown = _shown(told)
+        if shown:
+            self.outcome.lines.append((job, shown))
+            self.timeline.quote(job, shown)
+        if "jobResult" in told:
+            self.outcome.conclusions[job] = told["jobResult"]
+            self.timeline.note(f"Job {job}: {told['jobResult']}.")
+
+    def _note_begin(self, job_id: str, job: str) -> None:
+        self.begun.add(job_id)
+        if job not in self.outcome.conclusions:
+            self.outcome.conclusions[job] = "unfinished"
+            self.timeline.note(f"Job {job}: begins.")
+
+
+def _read(line: str) -> dict[str, Any]:
+    """Return what a line tells; nothing if it is for people."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _job_name(told: dict[str, Any]) -> str:
+    """Return the job as GitHub names it: its id, and its matrix' values behind it."""
+    values = ", ".join(str(value) for value in (told.get("matrix") or {}).values())
+    return str(told.get("jobID", "")) + (f" ({values})" if values else "")
+
+
+def _shown(told: dict[str, Any]) -> str:
+    """Return what a line shows of a step: its output, its messages, and what act says of it."""
+    text = str(told.get("msg", "")).rstrip("\n")
+    if told.get("raw_output"):
+        return text
+    if told.get("command") in SHOWN_COMMANDS:
+        return f"{told['command']}: {told.get('arg', '')}"
+    return text if told.get("level") == "error" else ""
+
+
+@contextmanager
+def _running(command: Sequence[str], env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run act in a session of its own, which is gone when the block ends, however it ends."""
+    process = subprocess.Popen(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        with process:
+            try:
+                yield process
+            finally:
+                _end(process)
+    finally:
+        _kill_session(process.pid)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let act end its steps; kill it if it does not."""
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def _kill_session(session: int) -> None:
+    """Kill what a step left behind: act gives some a group of their own, but no session."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _session_of(entry) == session:
+            with suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _session_of(entry: Path) -> int:
+    try:
+        # After the program's name, which is in brackets: state, parent, group, session.
+        return int((entry / "stat").read_text().rpartition(")")[2].split()[3])
+    except OSError:  # it has just ended
+        return 0

@@ -1,0 +1,280 @@
+"""Whole workflows under act: what start and stop do when jobs fail, are skipped, or overlap."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gpu_ci.errors import BadInputs, EnvironmentBroken
+from gpu_ci.sandbox.act import Outcome, demo_workflow, run_workflow
+from gpu_ci.sandbox.demo import DemoFailed, Timeline
+from gpu_ci.sandbox.world import World, open_world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gpu_ci.sandbox.records import Job
+
+WORKFLOWS = Path(__file__).parent / "workflows"
+CLI = Path(__file__).resolve().parents[2] / "shared" / "gpu_ci" / "cli.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A workflow that has run, and the world that it ran in."""
+
+    outcome: Outcome
+    world: World
+
+    @property
+    def left(self) -> list[str]:
+        return [machine.name for machine in self.world.machines()] + self.world.runner_names()
+
+    def conclusions(self) -> dict[str, str]:
+        return self.outcome.conclusions
+
+    def records(self) -> list[Job]:
+        """Return the run's jobs as the sandbox knows them."""
+        jobs = self.world.served.github.all_jobs()
+        return [job for job in jobs if job.run_id == self.world.run_id]
+
+    def record(self, name: str) -> Job:
+        return next(job for job in self.records() if job.name == name)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Callable[[str], Ran]]:
+    """`run(name)` runs a file of the folder `workflows`, outside of any repository."""
+    with open_world(tmp_path) as world:
+
+        def run_file(name: str) -> Ran:
+            file = tmp_path / f"{name}.yml"
+            shutil.copy(WORKFLOWS / file.name, file)
+            return Ran(outcome=run_workflow(file, world, Timeline()), world=world)
+
+        yield run_file
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """`write(jobs)` makes a workflow file of these jobs."""
+
+    def write_jobs(jobs: str) -> Path:
+        file = tmp_path / "workflow.yml"
+        file.write_text(f"on: push\njobs:\n{jobs}")
+        return file
+
+    return write_jobs
+
+
+def test_a_workflow_starts_tests_and_stops(run: Callable[[str], Ran]) -> None:
+    """The three jobs succeed, the test on the runner that start brought up; nothing is left."""
+    ran = run("loop")
+    assert ran.conclusions() == {"start": "success", "test": "success", "stop": "success"}
+    assert ran.outcome.exit_code == 0
+    assert ran.left == []
+    test = ran.record("test")
+    assert test.conclusion == "success"
+    assert test.labels[0].startswith(f"{test.runner_name}-")
+    assert f"on {test.runner_name}, 2 + 2 = 4" in ran.outcome.log("test")
+    assert {job.name: job.runner_name for job in ran.records()} == {
+        "start": "Hosted Agent start",
+        "test": test.runner_name,
+        "stop": "Hosted Agent stop",
+    }
+
+
+def test_a_failing_job_does_not_keep_its_machine(run: Callable[[str], Ran]) -> None:
+    """When the GPU job fails, a stop that is told nothing gives its machine back all the same."""
+    ran = run("failing")
+    assert ran.conclusions() == {"start": "success", "test": "failure", "stop": "success"}
+    assert ran.record("test").conclusion == "failure"
+    assert f"{ran.record('test').runner_name} is given back" in ran.outcome.log("stop")
+    assert ran.left == []
+
+
+def test_a_refused_start_leaves_nothing(run: Callable[[str], Ran]) -> None:
+    """When start fails, the GPU job is skipped and stop succeeds with nothing to be told."""
+    ran = run("refused")
+    assert ran.conclusions() == {"start": "failure", "test": "skipped", "stop": "success"}
+    assert [job.name for job in ran.records()] == ["start", "stop"]
+    assert "401" in ran.outcome.log("start")
+    assert "No machine was left" in ran.outcome.log("stop")
+    assert ran.left == []
+
+
+def test_two_machines_take_one_job_each(run: Callable[[str], Ran]) -> None:
+    """Of a start with count 2, each label gets its own job of the matrix; both are given back."""
+    ran = run("matrix")
+    tests = [job for job in ran.records() if job.name.startswith("test ")]
+    assert [job.conclusion for job in tests] == ["success", "success"]
+    assert len({job.runner_name for job in tests}) == 2
+    for job in tests:
+        assert job.name == f"test ({job.labels[0]})"
+        assert f"on {job.runner_name}" in ran.outcome.log(job.name)
+    assert ran.outcome.log("stop").count("is given back") == 2
+    assert ran.left == []
+
+
+def test_a_stop_without_a_handle_leaves_the_machine_of_a_running_job(
+    run: Callable[[str], Ran],
+) -> None:
+    """A stop that finds by the run's tags does not take what another job of the run is using."""
+    ran = run("two_triples")
+    assert ran.conclusions() == {
+        "start-one": "success",
+        "test-one": "success",
+        "stop-one": "success",
+        "start-two": "failure",
+        "test-two": "skipped",
+        "stop-two": "success",
+    }
+    runner = ran.record("test-one").runner_name
+    assert f"{runner} is left: its runner is running a job" in ran.outcome.log("stop-two")
+    assert "still here" in ran.outcome.log("test-one")
+    assert f"{runner} is given back" in ran.outcome.log("stop-one")
+    assert ran.left == []
+
+
+def test_a_label_that_no_runner_has_fails_at_once(
+    write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """A job whose label is nobody's fails with words, although act would have run it."""
+    file = write("""
+  make:
+    runs-on: ubuntu-latest
+    outputs: {label: nobody}
+    steps: [{run: "true"}]
+  test:
+    needs: make
+    runs-on: ${{ needs.make.outputs.label }}
+    steps: [{run: echo never reached}]
+""")
+    with open_world(tmp_path) as world:
+        outcome = run_workflow(file, world, Timeline())
+    assert outcome.conclusions == {"make": "success", "test": "failure"}
+    assert "No runner has the labels ['nobody']" in outcome.log("test")
+    assert "never reached" not in outcome.log("test")
+
+
+def test_steps_see_no_variable_of_the_caller(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """act passes its whole environment on: a cloud's key that the caller has is not in it."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "the-callers-key")
+    monkeypatch.setenv("GREETING", "hello")
+    file = write("""
+  look:
+    runs-on: ubuntu-latest
+    steps:
+      - run: env | sort; echo "said ${{ vars.GREETING }}, home $HOME"
+""")
+    with open_world(tmp_path) as world:
+        outcome = run_workflow(file, world, Timeline())
+    assert outcome.conclusions == {"look": "success"}
+    assert "the-callers-key" not in outcome.log("look")
+    assert f"said hello, home {tmp_path}" in outcome.log("look")
+
+
+def test_a_workflow_without_a_stop_fails_and_leaves_nothing(write: Callable[[str], Path]) -> None:
+    """The demo fails when the workflow leaves a machine, names it, and ends it."""
+    file = write("""
+  start:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: some-org/gpu-ci/action-start@v1
+        with: {provider: local, github-token: "${{ secrets.TOKEN }}"}
+""")
+    with pytest.raises(DemoFailed, match=r"left gpu-ci-\S+ behind") as failure:
+        demo_workflow(file)
+    name = str(failure.value).split()[3]
+    assert _processes_with(f"GPU_CI_MACHINE={name}") == []
+
+
+def test_a_failed_job_fails_the_demo(write: Callable[[str], Path]) -> None:
+    """The demo fails when a job does, and names it."""
+    file = write("  broken: {runs-on: ubuntu-latest, steps: [{run: exit 1}]}\n")
+    with pytest.raises(DemoFailed, match="did not succeed: broken"):
+        demo_workflow(file)
+
+
+def test_actions_that_cannot_be_fetched_are_named(write: Callable[[str], Path]) -> None:
+    """A workflow with actions from elsewhere is refused before anything runs, all of them named."""
+    file = write("""
+  test:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: actions/checkout@v7
+      - uses: someone/something@v1
+      - uses: docker://alpine:3
+""")
+    with pytest.raises(BadInputs) as failure:
+        demo_workflow(file)
+    assert "someone/something@v1" in str(failure.value)
+    assert "docker://alpine:3" in str(failure.value)
+    assert len(failure.value.problems) == 2
+
+
+def test_a_missing_act_is_named(
+    write: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without act the demo says which extra has it."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(EnvironmentBroken, match=r"gpu-ci\[sandbox\]"):
+        demo_workflow(write("  a: {runs-on: x, steps: [{run: a}]}\n"))
+
+
+def test_an_interrupted_demo_leaves_no_process(write: Callable[[str], Path]) -> None:
+    """Ctrl-C while the GPU job runs ends act, its steps and the machine, and removes the files."""
+    file = write("""
+  start:
+    runs-on: ubuntu-latest
+    outputs: {label: "${{ steps.gpu.outputs.label }}"}
+    steps:
+      - id: gpu
+        uses: some-org/gpu-ci/action-start@v1
+        with: {provider: local, github-token: "${{ secrets.TOKEN }}"}
+  test:
+    needs: start
+    runs-on: ${{ needs.start.outputs.label }}
+    steps: [{run: echo asleep; sleep 600}]
+""")
+    folder = Path(tempfile.mkdtemp(prefix="gpu-ci-interrupted-"))
+    folder.chmod(0o711)  # the runner is another user
+    with subprocess.Popen(
+        [sys.executable, "-I", "-u", str(CLI), "demo", "--workflow", str(file)],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        seen = next((line for line in process.stdout if "| asleep" in line), "")
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    assert "| asleep" in seen, rest
+    assert process.returncode == 128 + signal.SIGINT
+    assert _processes_with(str(folder)) == []
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+
+
+def _processes_with(text: str) -> list[str]:
+    """Return the processes that have a text in their environment or on their command line."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if text.encode() in told:
+            found.append(told.decode(errors="replace"))
+    return found

@@ -1,0 +1,134 @@
+"""A start killed or cancelled at every call it makes, before the call lands and after."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gpu_ci.sandbox.faults import Match, Rule, drop, hang, land_late, lose_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.e2e.conftest import Cloud
+
+    from gpu_ci.sandbox.faults import Phase, Request
+
+# Every call of a start whose machine boots at once; a test below holds the list complete.
+CALLS = (
+    "GET downloads",
+    "DescribeImages",
+    "POST generate-jitconfig",
+    "RunInstances",
+    "GetProducts",
+    "GET *",
+)
+# What a start that has to wait asks besides.
+WAITING_CALLS = ("GetConsoleOutput", "DescribeInstances")
+SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
+# The runner kills 10 s after the first signal; what must be given back is, by then, for long.
+GIVEN_BACK_WITHIN = 7.0
+
+
+@pytest.mark.parametrize("signum", SIGNALS, ids=lambda s: s.name)
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("call", CALLS)
+def test_killed_at_a_call(cloud: Cloud, call: str, phase: Phase, signum: signal.Signals) -> None:
+    """Machine left running when start is cancelled or dies half-way (pain 1): nothing is left."""
+    killed_at = _kill_at(cloud, call, phase, signum)
+    cloud.begin("start", gpus="0")
+    _ends_with_nothing_left(cloud, signum, killed_at)
+
+
+@pytest.mark.parametrize("signum", SIGNALS, ids=lambda s: s.name)
+@pytest.mark.parametrize("call", WAITING_CALLS)
+def test_killed_while_waiting(cloud: Cloud, call: str, signum: signal.Signals) -> None:
+    """The same while the machine boots, when a start asks for its state and its log."""
+    cloud.aws.settings.on_boot = None
+    killed_at = _kill_at(cloud, call, "before", signum)
+    cloud.begin("start", gpus="0")
+    _ends_with_nothing_left(cloud, signum, killed_at)
+
+
+CREATES: dict[str, Callable[[Match], Rule]] = {
+    "answer lost": lambda match: lose_answer(**match),
+    "never arrives": lambda match: drop(**match),
+    "never answered": lambda match: hang(**match),
+    "lands a second late": lambda match: land_late(1.0, **match),
+}
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+@pytest.mark.parametrize("what", CREATES)
+@pytest.mark.parametrize("call", ["RunInstances", "POST generate-jitconfig"])
+def test_cancelled_in_a_create_that_goes_wrong(
+    cloud: Cloud, call: str, what: str, signum: signal.Signals
+) -> None:
+    """A create whose answer is lost, late or never comes (pains 1, 7, 14): found and given back."""
+    # Every time: the second try of a lost create must not be what saves the day.
+    match: Match = {"times": None}
+    if call == "RunInstances":
+        cloud.aws.faults.add(CREATES[what]({**match, "action": call}))
+    else:
+        cloud.world.served.faults.add(CREATES[what]({**match, "path": "generate-jitconfig"}))
+    killed_at = _kill_at(cloud, call, "before", signum)
+    cloud.begin("start", gpus="0")
+    _ends_with_nothing_left(cloud, signum, killed_at)
+    if what == "lands a second late":
+        _everything_has_landed(cloud)
+        assert cloud.left() == [], cloud.told()
+
+
+def test_the_calls_above_are_all(cloud: Cloud) -> None:
+    """The list that the kill points come from is what a start really does."""
+    assert cloud.run("start", gpus="0") == 0, cloud.told()
+    assert set(CALLS) == set(cloud.calls())
+
+
+def _everything_has_landed(cloud: Cloud) -> None:
+    """Wait, less than two seconds, for the requests that the fault holds back."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        requests = (*cloud.world.served.faults.requests, *cloud.aws.faults.requests)
+        if all(request.landed for request in requests if request.fault == "late"):
+            return
+        time.sleep(0.05)
+    pytest.fail("a late request never landed")
+
+
+def _kill_at(cloud: Cloud, call: str, phase: Phase, signum: signal.Signals) -> list[float]:
+    """Arrange for the signal; return a list that will hold when it was sent."""
+    sent: list[float] = []
+
+    def hook(_number: int, at: Phase, request: Request) -> None:
+        if not sent and at == phase and cloud.name(request) == call:
+            sent.append(time.monotonic())
+            cloud.kill(signum)
+
+    cloud.world.served.faults.on_request(hook)
+    cloud.aws.faults.on_request(hook)
+    return sent
+
+
+def _ends_with_nothing_left(cloud: Cloud, signum: signal.Signals, killed_at: list[float]) -> None:
+    code = cloud.zygote.wait()
+    assert killed_at, f"the call never came\n{cloud.told()}"
+    took = time.monotonic() - killed_at[0]
+    if signum == signal.SIGKILL:
+        assert code == -signal.SIGKILL
+        _stop_with_empty_inputs(cloud)
+    else:
+        assert code == 128 + signum, cloud.told()
+        assert took < GIVEN_BACK_WITHIN
+    assert cloud.left() == [], cloud.told()
+
+
+def _stop_with_empty_inputs(cloud: Cloud) -> None:
+    """Run the stop of a run whose start could not say anything."""
+    for faults in (cloud.world.served.faults, cloud.aws.faults):
+        faults.clear()
+    cloud.start_job_is_over()
+    assert cloud.run("stop") == 0, cloud.told()

@@ -1,0 +1,109 @@
+"""Our client for GitHub in front of the stand-in: real HTTP, and time that passes only in sleep."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from tests.fakes import REPOSITORY, FakeClock
+
+from gpu_ci.github import GitHub
+from gpu_ci.inputs import GitHubInputs
+from gpu_ci.sandbox import credentials
+from gpu_ci.sandbox.github import GitHub as StandIn
+from gpu_ci.sandbox.openapi import assert_valid_requests
+from gpu_ci.sandbox.rest import ServedGitHub, serve_github
+from gpu_ci.waiting import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gpu_ci.sandbox.faults import Request, Rule
+
+RUNNERS = f"/repos/{REPOSITORY}/actions/runners"
+RUN = 7
+PATIENCE = 300.0
+NOBODY = GitHubInputs(
+    token="", app_id="", app_private_key="", api_url="", organization="", run_token=""
+)
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """A stand-in with one repository and one run, and clients for it that share a clock."""
+
+    clock: FakeClock
+    state: StandIn
+    hub: ServedGitHub
+    admin: str
+    said: list[str] = field(default_factory=list)
+    masked: list[str] = field(default_factory=list)
+
+    def client(
+        self,
+        token: str = "",
+        *,
+        scope: str = f"repos/{REPOSITORY}",
+        patience: float = PATIENCE,
+        **inputs: str,
+    ) -> GitHub:
+        """Connect with a token; "" is that of an administrator. `inputs` are of `GitHubInputs`."""
+        known = {"api_url": self.hub.url, "token": token or self.admin}
+        return GitHub.connect(
+            replace(NOBODY, **{**known, **inputs}),
+            scope=scope,
+            repository=REPOSITORY,
+            deadline=Deadline.after(patience, self.clock),
+            say=self.said.append,
+            mask=self.masked.append,
+        )
+
+    def add(self, *rules: Rule) -> None:
+        self.hub.faults.add(*rules)
+
+    def calls(self, method: str | None = None, path: str = "") -> list[Request]:
+        return self.hub.faults.calls(method, path)
+
+    def names(self) -> list[str]:
+        """Return the names of all registrations that there are."""
+        return [runner.name for runner in self.state.all_runners()]
+
+
+@contextmanager
+def github_desk(*, now: float | None = None) -> Iterator[Desk]:
+    """Serve a stand-in until the block ends; GitHub's description must allow all that was asked."""
+    clock = FakeClock() if now is None else FakeClock(now)
+    state = StandIn(clock=clock.now)
+    state.add_repository(REPOSITORY)
+    state.start_run(REPOSITORY, RUN)
+    admin = state.issue(credentials.classic(REPOSITORY, scopes=("repo", "admin:org")))
+    with serve_github(state) as hub:
+        yield Desk(clock=clock, state=state, hub=hub, admin=admin)
+        assert_valid_requests(hub.faults.requests)
+
+
+def impatient(client: GitHub, seconds: float = 0.15) -> GitHub:
+    """Wait in real time no longer than this for an answer, and ask once only."""
+    for line in client._lines():
+        line.timeout = seconds  # type: ignore[assignment]  # requests takes parts of a second too
+        line.tries = 1
+    return client
+
+
+OPERATIONS: dict[str, Callable[[GitHub], object]] = {
+    "runner_builds": lambda github: github.runner_builds(),
+    "register": lambda github: github.register("gpu-ci-7-1-x", ["gpu-ci-7-1-x-nonce"]),
+    "registration": lambda github: github.registration("gpu-ci-7-1-x", ["gpu"], ""),
+    "runner": lambda github: github.runner(1),
+    "runner_named": lambda github: github.runner_named("gpu-ci-7-1-x"),
+    "runners": lambda github: github.runners(),
+    "delete": lambda github: github.delete(1),
+    "run": lambda github: github.run(str(RUN)),
+    "jobs": lambda github: github.jobs(str(RUN)),
+    "cancel": lambda github: github.cancel(str(RUN)),
+    "force_cancel": lambda github: github.force_cancel(str(RUN)),
+}
+"""Every question that a start, a stop or a watchdog puts to GitHub."""
+# What these are answered with is empty or not looked at, so that it cannot be of a wrong shape.
+UNREAD = {"delete", "cancel", "force_cancel"}

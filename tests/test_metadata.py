@@ -1,0 +1,287 @@
+"""action.yml, the code and the README of each action say the same."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import pytest
+import yaml
+from tests.fakes import REPOSITORY
+
+from gpu_ci import errors
+from gpu_ci.doctor import NotWell
+from gpu_ci.errors import GpuCiError
+from gpu_ci.inputs import StartInputs, StopInputs, input_names, variable
+from gpu_ci.providers import PROVIDERS, provider_class
+
+ROOT = Path(__file__).parents[1]
+ALL = sorted(path.parent.name for path in ROOT.glob("action-*/action.yml"))
+# The actions whose inputs are a dataclass, with the module that sets their outputs.
+ACTIONS: dict[str, tuple[type[StartInputs | StopInputs], str]] = {
+    "action-start": (StartInputs, "start"),
+    "action-stop": (StopInputs, "stop"),
+}
+WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.y*ml"))
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
+OURS = re.compile(r"\$/action-[\w-]+|\./.*")
+CALLABLE = [path for path in WORKFLOWS if "workflow_call" in path.read_text()]
+
+
+def metadata(action: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / action / "action.yml").read_text())
+    return loaded
+
+
+def step(action: str) -> dict[str, Any]:
+    (only,) = metadata(action)["runs"]["steps"]
+    found: dict[str, Any] = only
+    return found
+
+
+def table(action: str, title: str) -> list[list[str]]:
+    """Return the cells of the first table under a title of the action's README, without its head."""
+    text = (ROOT / action / "README.md").read_text()
+    section = text.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+    return cells[2:]
+
+
+def one_line(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_inputs_are_the_fields_of_the_code(action: str) -> None:
+    """The same names in the same order: none is forgotten on either side."""
+    assert list(metadata(action)["inputs"]) == input_names(ACTIONS[action][0])
+
+
+@pytest.mark.parametrize("action", ALL)
+def test_each_input_reaches_the_code_under_its_own_name(action: str) -> None:
+    """Composite steps get no INPUT_ of their own: each is mapped, exactly and once."""
+    mapped = {n: v for n, v in step(action)["env"].items() if n.startswith("INPUT_")}
+    wanted = {variable(name): f"${{{{ inputs.{name} }}}}" for name in metadata(action)["inputs"]}
+    assert mapped == wanted
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_defaults_are_those_of_the_code(action: str) -> None:
+    """Whoever runs it from a terminal gets what a workflow gets."""
+    inputs = ACTIONS[action][0]
+    needed = {"GITHUB_REPOSITORY": REPOSITORY, "INPUT_PROVIDER": "local", "INPUT_GITHUB_TOKEN": "t"}
+    declared = {
+        variable(name): str(spec.get("default", "")).replace(
+            "${{ github.api_url }}", "https://api.github.com"
+        )
+        for name, spec in metadata(action)["inputs"].items()
+    }
+    assert inputs.read({**declared, **needed}) == inputs.read(needed)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_what_is_required_has_no_default(action: str) -> None:
+    """Every other input can be left out."""
+    inputs = metadata(action)["inputs"]
+    assert [name for name, spec in inputs.items() if spec.get("required")] == ["provider"]
+    assert [name for name, spec in inputs.items() if "default" not in spec] == ["provider"]
+
+
+@pytest.mark.parametrize("action", ALL)
+def test_the_step_becomes_python(action: str) -> None:
+    """A cancel signals one process: with `exec` it is ours (clean-up never runs on cancel: pain 7).
+    Nothing that a user wrote is spliced into the script."""
+    entry = re.fullmatch(
+        r'exec sh "\$GITHUB_ACTION_PATH/\.\./shared/run" "\$GITHUB_ACTION_PATH/(\w+\.py)"',
+        step(action)["run"].strip(),
+    )
+    assert entry
+    assert (ROOT / action / entry[1]).is_file()
+    assert step(action)["shell"] == "bash"
+
+
+@pytest.mark.parametrize("action", ALL)
+def test_each_output_is_the_steps_own(action: str) -> None:
+    """An output with another's value would go unnoticed."""
+    values = {n: spec["value"] for n, spec in metadata(action).get("outputs", {}).items()}
+    source = step(action)["id"]
+    assert values == {name: f"${{{{ steps.{source}.outputs.{name} }}}}" for name in values}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_outputs_are_those_that_the_code_sets(action: str) -> None:
+    """None is promised and never set, none is set and cannot be read."""
+    module = ROOT / "shared" / "gpu_ci" / f"{ACTIONS[action][1]}.py"
+    calls = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Call)]
+    names = {
+        ast.literal_eval(call.args[0])
+        for call in calls
+        if ast.unparse(call.func) == "actions.output"
+    }
+    assert set(metadata(action)["outputs"]) == names
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_readme_has_every_input(action: str) -> None:
+    """With the meaning and the default of action.yml."""
+    wanted = [
+        [
+            code(name) + (" (required)" if spec.get("required") else ""),
+            one_line(spec["description"]),
+            code(spec.get("default", "")),
+        ]
+        for name, spec in metadata(action)["inputs"].items()
+    ]
+    assert table(action, "Inputs") == wanted
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_the_readme_has_every_output(action: str) -> None:
+    """With the meaning of action.yml."""
+    outputs = metadata(action)["outputs"].items()
+    wanted = [[code(name), one_line(spec["description"])] for name, spec in outputs]
+    assert table(action, "Outputs") == wanted
+
+
+def meanings(options: type[Any]) -> dict[str, str]:
+    """Return what the docstring of a provider's options says of each, as `name: meaning.`"""
+    text = inspect.getdoc(options) or ""
+    found = re.findall(r"^(\w+): (.*(?:\n(?!\w+: ).+)*)", text, flags=re.MULTILINE)
+    return {name: one_line(meaning) for name, meaning in found}
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_the_readme_has_every_option_of_the_provider(provider: str) -> None:
+    """With the meaning that the code gives it, and its default."""
+    options = provider_class(provider).Options
+    assert [field.name for field in fields(options) if field.default is MISSING] == []
+    wanted = [
+        [
+            code(field.name.replace("_", "-")),
+            meanings(options)[field.name],
+            code(str(field.default or "").lower()),
+        ]
+        for field in fields(options)
+    ]
+    assert table("action-start", f"Provider options: `{provider}`") == wanted
+
+
+def is_ours(found: type[Any]) -> TypeGuard[type[GpuCiError]]:
+    return issubclass(found, GpuCiError)
+
+
+def test_the_readme_has_every_exit_code() -> None:
+    """With the names of the errors that have it; those without a name are the shell's."""
+    found: list[type[Any]] = [
+        NotWell,
+        *(value for _, value in inspect.getmembers(errors, inspect.isclass)),
+    ]
+    groups = ("GpuCiError", "GitHubError", "CloudError", "StartFailed")
+    codes: dict[str, set[str]] = {}
+    for error in filter(is_ours, found):
+        if error.__name__ not in groups:
+            codes.setdefault(str(error.exit_code), set()).add(error.__name__)
+    rows = {
+        row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in table("action-start", "Exit codes")
+    }
+    assert {number: names for number, names in rows.items() if names} == codes
+
+
+def used(loaded: object) -> list[str]:
+    """Return every `uses:` of a workflow or an action."""
+    match loaded:
+        case dict():
+            own = [loaded["uses"]] if isinstance(loaded.get("uses"), str) else []
+            return own + [found for value in loaded.values() for found in used(value)]
+        case list():
+            return [found for value in loaded for found in used(value)]
+        case _:
+            return []
+
+
+def unpinned(text: str) -> list[str]:
+    return [
+        name
+        for name in used(yaml.safe_load(text))
+        if not PINNED.fullmatch(name) and not OURS.fullmatch(name)
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*WORKFLOWS, *(ROOT / action / "action.yml" for action in ALL)],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_what_others_wrote_is_pinned(path: Path) -> None:
+    """A tag can be moved to other code; a hash cannot."""
+    assert unpinned(path.read_text()) == []
+
+
+def test_the_check_of_pins_finds_what_is_not_pinned() -> None:
+    """In steps and in called workflows."""
+    sha = "0123456789" * 4
+    text = f"""
+    jobs:
+      a: {{uses: octo/x/.github/workflows/y.yml@v1}}
+      b:
+        steps:
+          - uses: actions/checkout@v6
+          - uses: actions/checkout@{sha}
+          - uses: $/action-start
+          - run: echo
+    """
+    assert unpinned(text) == ["octo/x/.github/workflows/y.yml@v1", "actions/checkout@v6"]
+
+
+def test_a_callable_workflow_names_nothing_of_its_caller() -> None:
+    """`./` in a workflow that others call means the caller's repository (pain 42)."""
+    local = {
+        p.name: [u for u in used(yaml.safe_load(p.read_text())) if u.startswith("./")]
+        for p in CALLABLE
+    }
+    assert {name: found for name, found in local.items() if found} == {}
+
+
+@pytest.mark.parametrize("action", ALL)
+def test_an_action_says_what_it_is(action: str) -> None:
+    """Name, description and a README with an example that names the action."""
+    assert metadata(action)["name"].startswith("gpu-ci ")
+    assert metadata(action)["description"].endswith(".")
+    text = (ROOT / action / "README.md").read_text()
+    assert f"uses: org/gpu-ci/{action}@v1" in text
+
+
+@pytest.mark.parametrize("action", ALL)
+def test_the_examples_of_a_readme_are_true(action: str) -> None:
+    """They are YAML, and give our actions only inputs that exist."""
+    text = (ROOT / action / "README.md").read_text()
+    examples = [
+        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    ]
+    steps = [found for example in examples for found in our_steps(example)]
+    assert steps
+    for name, given in steps:
+        assert set(given) - set(metadata(name)["inputs"]) == set()
+        assert "provider" in given
+
+
+def our_steps(loaded: object) -> list[tuple[str, dict[str, Any]]]:
+    """Return the name and the inputs of every step that uses an action of this repository."""
+    match loaded:
+        case {"uses": str(name), "with": dict(given)} if name.startswith("org/gpu-ci/"):
+            return [(name.split("/")[2].partition("@")[0], given)]
+        case dict():
+            return [found for value in loaded.values() for found in our_steps(value)]
+        case list():
+            return [found for value in loaded for found in our_steps(value)]
+        case _:
+            return []

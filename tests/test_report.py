@@ -1,0 +1,139 @@
+"""What a start and a stop tell."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.fakes import tags
+
+from gpu_ci.machine import Machine, Price
+from gpu_ci.providers import Candidate
+from gpu_ci.rental import Lease, Try
+from gpu_ci.report import (
+    Bill,
+    bill_lines,
+    duration,
+    price_text,
+    start_summary,
+    stop_summary,
+    total_cost,
+)
+
+MACHINE = Machine(
+    provider="ec2",
+    id="i-1",
+    tags=tags("gpu-ci-7-1-x"),
+    region="us-east-1",
+    type="g5.xlarge",
+    market="spot",
+    launched_at=1000.0,
+    price=Price(per_hour=0.52614),
+)
+
+
+def bill(seconds: float, price: Price | None) -> Bill:
+    return Bill(machine=MACHINE, seconds=seconds, price=price)
+
+
+HALF_AN_HOUR = bill(1800, Price(per_hour=1.0))
+FREE = bill(60, None)
+EUROS = bill(3600, Price(per_hour=2.0, currency="EUR"))
+
+
+def lease(online_at: float = 0.0) -> Lease:
+    return Lease(index=0, name=MACHINE.name, machine=MACHINE, online_at=online_at)
+
+
+def tried(result: str) -> Try:
+    return Try(name=MACHINE.name, candidate=Candidate(type="a", region="x"), result=result)
+
+
+def test_a_summary_names_the_machine_and_its_price() -> None:
+    """One line a machine: what, where, which market, how fast, how dear."""
+    text = start_summary([lease(1042.4)], [tried("launched")], "online")
+    assert text.startswith("### GPU runner: online\n\n| Machine | Type | Where |")
+    assert text.endswith("| gpu-ci-7-1-x | g5.xlarge | us-east-1 | spot | 42 s | 0.5261 USD/h |")
+
+
+def test_a_summary_of_a_failure_lists_every_candidate_that_was_tried() -> None:
+    """A table of tries, so that one sees what to change (no capacity: pain 8)."""
+    text = start_summary([Lease(index=0)], [tried("none | free"), tried("not sold")], "failed")
+    assert "| gpu-ci-7-1-x | a x on-demand | none \\| free |" in text
+    assert "| gpu-ci-7-1-x | a x on-demand | not sold |" in text
+
+
+def test_a_start_without_trouble_lists_no_tries() -> None:
+    """A table that repeats the first is left out; a machine that never came says so."""
+    text = start_summary([lease()], [tried("launched")], "failed")
+    assert "Asked for" not in text
+    assert "| never |" in text
+
+
+def test_a_start_that_did_nothing_has_a_summary() -> None:
+    """Also where the first call failed."""
+    assert start_summary([], [], "failed") == "### GPU runner: failed"
+
+
+def test_the_zone_is_told_where_it_is_known() -> None:
+    """It is narrower than the region."""
+    zoned = replace(MACHINE, zone="us-east-1b")
+    text = start_summary([Lease(index=0, machine=zoned)], [], "online")
+    assert "| us-east-1b |" in text
+
+
+@pytest.mark.parametrize(
+    ("bills", "cost"),
+    [
+        ([HALF_AN_HOUR], "0.5000 USD"),
+        ([HALF_AN_HOUR, HALF_AN_HOUR], "1.0000 USD"),
+        ([EUROS], "2.0000 EUR"),
+        ([HALF_AN_HOUR, EUROS], ""),
+        ([HALF_AN_HOUR, FREE], ""),
+        ([FREE], ""),
+        ([], ""),
+    ],
+)
+def test_a_sum_is_told_only_when_it_is_known(bills: list[Bill], cost: str) -> None:
+    """An unknown price is not zero, and dollars are not added to euros."""
+    assert total_cost(bills) == cost
+
+
+def test_a_bill_in_words() -> None:
+    """How long and how dear, with the price it comes from; unknown is said."""
+    lines = bill_lines([HALF_AN_HOUR, FREE], removed=1)
+    assert lines == [
+        "gpu-ci-7-1-x (i-1 in us-east-1) is given back: billed for 30 min 00 s, cost 0.5000 USD (1 USD/h).",
+        "gpu-ci-7-1-x (i-1 in us-east-1) is given back: billed for 1 min 00 s, cost unknown (unknown).",
+        "Registrations removed: 1.",
+    ]
+
+
+def test_nothing_left_is_said_too() -> None:
+    """A second stop finds nothing, and says so instead of keeping silent."""
+    assert bill_lines([], removed=0)[0] == "No machine was left to give back."
+    assert "no machine was left" in stop_summary([], removed=0)
+
+
+def test_a_stop_has_a_table_of_bills() -> None:
+    """A line for each machine."""
+    rows = stop_summary([HALF_AN_HOUR, FREE], removed=2).splitlines()[4:]
+    assert rows == [
+        "| gpu-ci-7-1-x | g5.xlarge | spot | 30 min 00 s | 1 USD/h | 0.5000 USD |",
+        "| gpu-ci-7-1-x | g5.xlarge | spot | 1 min 00 s | unknown | unknown |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (243, "4 min 03 s"), (3600, "60 min 00 s")],
+)
+def test_durations_in_words(seconds: float, text: str) -> None:
+    """Whole seconds, never 60 of them beside a minute."""
+    assert duration(seconds) == text
+
+
+def test_a_price_in_words() -> None:
+    """With its currency and unit; unknown is not free."""
+    assert price_text(Price(per_hour=0.0)) == "0 USD/h"
+    assert price_text(None) == "unknown"
