@@ -154,7 +154,7 @@ def test_a_failure() -> None:
 def test_a_console() -> None:
     """Colours, carriage returns, prefixes and the kernel's lines do not hide a report (pain 3)."""
     report = read_log(
-        "ot 100 phase network\r\n"
+        "boot 100 phase network\r\n"
         "\x1b[0;32m  OK  \x1b[0m] Reached target\x1b]0;title\x07\r"
         "[   12.3] cloud-init[812]: gpu-ci boot 110 beat download\r\r\n"
         "[   13.0] nvidia: module loaded\r\n"

@@ -108,6 +108,13 @@ def test_an_answer_on_its_way_is_taken_first() -> None:
     assert noted == ["the machine's id"]
 
 
+def test_the_first_of_several_signals_counts() -> None:
+    """A SIGTERM while an answer is waited for changes neither the reason nor the exit code."""
+    with pytest.raises(Cancelled) as caught:
+        held(60.0, cancel, lambda: send(signal.SIGTERM))
+    assert caught.value.exit_code == 130
+
+
 def test_no_answer_is_waited_for_longer_than_the_grace() -> None:
     """A create call that never answers is left when the grace is over."""
     reached = []

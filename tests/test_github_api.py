@@ -29,7 +29,9 @@ from gpu_ci.sandbox.server import Server
 from gpu_ci.waiting import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
     from gpu_ci.sandbox.faults import Rule
 
@@ -51,6 +53,11 @@ def desk() -> Iterator[Desk]:
 def line_to(desk: Desk, *, patience: float = 300.0) -> Line:
     deadline = Deadline.after(patience, desk.clock)
     return Line(desk.hub.url, Auth.Token(desk.admin), deadline, desk.said.append)
+
+
+def nobody(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+    """An application for a server that is not asked."""
+    raise AssertionError
 
 
 # What is tried again
@@ -93,7 +100,7 @@ def test_post_is_sent_once(desk: Desk, fault: Rule) -> None:
 
 
 def test_harmless_post_is_tried_again(desk: Desk) -> None:
-    """A POST that may be repeated is (502 × 3, then 201: bursts at registration, pain 19)."""
+    """A POST that may be repeated is (three 502, then 201: bursts at registration, pain 19)."""
     desk.add(answer(502, times=3))
     assert line_to(desk).post(f"{RUNNERS}/registration-token", harmless=True).data["token"]
     assert len(desk.calls()) == 4
@@ -244,7 +251,7 @@ def test_no_answer_in_time(desk: Desk, operation: str) -> None:
 def test_nobody_there(operation: str) -> None:
     """A refused connection is Unreachable, with the network and the proxy as places to look."""
     clock = FakeClock()
-    with Server(lambda environ, start: []) as server:
+    with Server(nobody) as server:
         url = server.url
     github = GitHub(
         Line(url, Auth.Token("ghp_x"), Deadline.after(300, clock)),
@@ -327,7 +334,7 @@ def test_another_server_gets_nothing(desk: Desk, verb: str, status: int) -> None
 
 
 @pytest.mark.parametrize(
-    "location", ["http://[", "//evil", "https://127.0.0.1/", "ftp://x/", "http://127.0.0.1@evil"]
+    "location", ["//evil", "https://127.0.0.1/", "ftp://x/", "http://127.0.0.1@evil"]
 )
 def test_odd_redirects(desk: Desk, location: str) -> None:
     """A location that is none, or that only resembles this server, is refused."""
@@ -335,6 +342,17 @@ def test_odd_redirects(desk: Desk, location: str) -> None:
     with pytest.raises(Refused, match="another server"):
         line_to(desk).get(RUNNERS)
     assert len(desk.calls()) == 1
+
+
+def test_redirect_to_no_address(desk: Desk) -> None:
+    """A location that cannot be read is an answer that means nothing."""
+
+    def app(environ: WSGIEnvironment, start: StartResponse) -> list[bytes]:
+        start("307 Temporary Redirect", [("Location", "http://[")])
+        return []
+
+    with Server(app) as server, pytest.raises(Unreachable, match="ValueError"):
+        desk.client(api_url=server.url).runners()
 
 
 def test_redirect_in_a_circle(desk: Desk) -> None:
@@ -405,11 +423,11 @@ def test_enterprise_server(desk: Desk) -> None:
     """A root with /api/v3 keeps it in every path and sends a version that each server knows."""
     seen: list[tuple[str, str]] = []
 
-    def note(environ: dict[str, str], start: object) -> object:
+    def note(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         seen.append((environ["SCRIPT_NAME"], environ["HTTP_X_GITHUB_API_VERSION"]))
-        return desk.hub.faults(environ, start)  # type: ignore[arg-type]  # WSGI
+        return desk.hub.faults(environ, start)
 
-    with Server(DispatcherMiddleware(lambda e, s: [], {"/api/v3": note})) as server:  # type: ignore[arg-type,dict-item]  # WSGI
+    with Server(DispatcherMiddleware(nobody, {"/api/v3": note})) as server:
         client = desk.client(api_url=f"{server.url}/api/v3")
         made = client.registration("r", ["x"], "")
         assert client.runners() == []
@@ -432,7 +450,7 @@ def test_proxy(desk: Desk, monkeypatch: pytest.MonkeyPatch, spelling: str) -> No
 
 def test_dead_proxy(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that is not there is named as a place to look, its password is not shown."""
-    with Server(lambda environ, start: []) as server:
+    with Server(nobody) as server:
         url = server.url
     monkeypatch.setenv("http_proxy", url.replace("//", "//me:hunter2@"))
     with pytest.raises(Unreachable, match=r"ProxyError.*proxy of this machine") as raised:
@@ -440,12 +458,11 @@ def test_dead_proxy(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in told(raised.value)
 
 
-def test_netrc_is_not_read(desk: Desk, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_netrc_is_not_read(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A .netrc on the machine does not replace the token."""
-    netrc = f"{tmp_path}/netrc"
-    with open(netrc, "w") as file:  # noqa: PTH123 -- a path for an environment variable
-        file.write("machine 127.0.0.1 login somebody password wrong\n")
-    monkeypatch.setenv("NETRC", netrc)
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password wrong\n")
+    monkeypatch.setenv("NETRC", str(netrc))
     assert desk.client().runners() == []
 
 

@@ -142,6 +142,7 @@ def test_inputs_that_do_not_fit_together(given_inputs: dict[str, str], part: str
     problems = problems_of(StartInputs, start_env(**given_inputs))
     assert len(problems) == 1
     assert part in problems[0]
+    assert problems[0].splitlines() == [problems[0]]
 
 
 def test_a_start_needs_a_repository() -> None:

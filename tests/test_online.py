@@ -173,6 +173,16 @@ def test_a_lost_registration_is_replaced() -> None:
     assert any("set registration to token" in line for line in world.said)
 
 
+def test_what_one_machine_said_is_not_said_of_the_next() -> None:
+    """The phase and the log are those of the machine that did not come."""
+    world = launched(online_timeout_minutes="1")
+    boot(world, 1, "phase download")
+    world.clock.at(20, world.github.registered.clear)
+    failure = failure_of(world, NeverOnline)
+    assert "It reported no phase." in str(failure)
+    assert failure.tail == ()
+
+
 def test_a_registration_that_is_lost_for_good_fails() -> None:
     """No more than two replacements here either."""
     world = launched()

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# From the first signal on, in seconds: what is not given back by then the next job must find.
-BUDGET = 6.0
+# From the first signal on, in seconds, until the last call is made; it may take two more. What is not
+# given back by then the next job must find.
+BUDGET = 5.0
 
 
 class Cancelled(BaseException):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +47,8 @@ def run(story: Callable[[Mapping[str, str]], None], env: Mapping[str, str]) -> i
             with actions.group("The end of the machine's boot log"):
                 actions.quote(failure.tail)
         return failure.exit_code
+    except KeyboardInterrupt:  # before anything was rented, or after
+        return 128 + signal.SIGINT
     return 0
 
 

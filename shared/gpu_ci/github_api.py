@@ -177,14 +177,13 @@ class Line:
 
     def _within(self, what: str, location: str) -> str:
         """Return the address if it is on this server; no other one may get the token."""
-        with suppress(ValueError):  # of a location that is no address
-            there = urlsplit(urljoin(self.api_url, location))
-            if there[:2] == urlsplit(self.api_url)[:2]:
-                return there.geturl()
-        raise Refused(
-            f"{what}: GitHub at {self.api_url} sends us to another server.",
-            "Correct github-api-url, or use the new name of what was renamed.",
-        )
+        there = urljoin(self.api_url, location)
+        if urlsplit(there)[:2] != urlsplit(self.api_url)[:2]:
+            raise Refused(
+                f"{what}: GitHub at {self.api_url} sends us to another server.",
+                "Correct github-api-url, or use the new name of what was renamed.",
+            )
+        return there
 
     def _exchange(
         self, verb: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
@@ -51,6 +51,8 @@ def stop(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
 def _prepare(inputs: StopInputs, env: Mapping[str, str], deadline: Deadline) -> Stopping:
     organization = inputs.github.organization
     identity = Identity.from_environment(env, key=inputs.key, organization=organization)
+    if inputs.machine:  # the handle knows where its runner is registered
+        identity = replace(identity, scope=inputs.machine[0].tags.scope)
     return Stopping(
         inputs=inputs,
         identity=identity,
@@ -89,6 +91,7 @@ class Stopping:
             wanted["key"] = self.identity.key
         machines = self._machines(wanted)
         runners = self._runners()
+        self._compare_scopes(machines)
         debts = [_debt(machine) for machine in machines]
         names = {debt.name for debt in debts}
         debts += [_lone(runner) for runner in runners if runner.name not in names]
@@ -112,6 +115,15 @@ class Stopping:
         except CloudError as error:
             self.troubles.append(f"The run's machines could not be listed. {error}")
             return []
+
+    def _compare_scopes(self, machines: Sequence[Machine]) -> None:
+        """Say which registrations are elsewhere: there "absent" would mean nothing."""
+        for machine in machines:
+            if machine.tags.scope != self.identity.scope:
+                self.troubles.append(
+                    f"{machine.name} is registered in {machine.tags.scope}, and stop was told to "
+                    f"look in {self.identity.scope}. Give stop the organization that start had."
+                )
 
     def _runners(self) -> list[Runner]:
         """Return this run's registrations (this key's, if there is one)."""

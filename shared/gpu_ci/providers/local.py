@@ -138,8 +138,9 @@ class Local:
         shutil.rmtree(self._folder(machine.name), ignore_errors=True)
 
     def boot_log(self, machine: Machine) -> str:
-        log = self._folder(machine.name) / "boot.log"
-        return log.read_text(errors="replace") if log.exists() else ""
+        folder = self._folder(machine.name)
+        logs = (folder / "boot.log", folder / "runner" / "boot.log")
+        return "".join(log.read_text(errors="replace") for log in logs if log.exists())
 
     def price(self, machine: Machine) -> Price | None:  # noqa: ARG002 -- the Protocol's
         return Price(per_hour=0.0, source="a machine of one's own")
