@@ -42,14 +42,14 @@ class Desk:
 
     def client(
         self,
-        token: str = "",
+        token: str | None = None,
         *,
         scope: str = f"repos/{REPOSITORY}",
         patience: float = PATIENCE,
         **inputs: str,
     ) -> GitHub:
-        """Connect with a token; "" is that of an administrator. `inputs` are of `GitHubInputs`."""
-        known = {"api_url": self.hub.url, "token": token or self.admin}
+        """Connect with a token; None is that of an administrator. `inputs`: of `GitHubInputs`."""
+        known = {"api_url": self.hub.url, "token": self.admin if token is None else token}
         return GitHub.connect(
             replace(NOBODY, **{**known, **inputs}),
             scope=scope,

@@ -147,6 +147,11 @@ def test_a_cancel_has_the_exit_code_of_its_signal(capsys: pytest.CaptureFixture[
     assert "cancelled by SIGINT" in capsys.readouterr().err
 
 
+def test_an_interrupt_outside_of_a_story_is_no_bug() -> None:
+    """Before anything is rented, or after, there is nothing to clean up and no traceback to read."""
+    assert cli.run(failing(KeyboardInterrupt()), {}) == 130
+
+
 def test_a_bug_shows_its_traceback() -> None:
     """What nobody expected is not dressed up as a user's mistake."""
     with pytest.raises(ZeroDivisionError):

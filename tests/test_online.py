@@ -335,9 +335,20 @@ def test_a_runner_registered_by_token_is_found_by_its_name() -> None:
     assert lease.runner_id == 101
 
 
+def test_a_registration_that_github_does_not_know_yet_is_waited_for() -> None:
+    """Right after registering a runner can be unknown for a moment: that costs no machine."""
+    world = launched()
+    (known,) = world.github.registered.items()
+    world.github.registered.clear()
+    world.clock.at(3, lambda: world.github.registered.update([known]))
+    world.clock.at(4, lambda: world.github.set(known[0]))
+    wait_online(world.rental, world.github.line.deadline, lambda: None)
+    assert len(world.provider.orders) == 1
+
+
 def test_at_the_deadline_nothing_is_replaced() -> None:
     """A machine launched then could not come up in time."""
-    world = launched(online_timeout_minutes="0.05")
-    world.clock.at(3, world.github.registered.clear)
+    world = launched(online_timeout_minutes="0.1")
+    world.clock.at(0.5, world.github.registered.clear)
     failure_of(world, RegistrationLost)
     assert len(world.provider.orders) == 1

@@ -49,21 +49,27 @@ def mask_secrets(env: Mapping[str, str]) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line of our own."""
+    """Print a line; words of a cloud or a machine in it are never a command to the runner."""
     with _one_at_a_time:
-        core.info(text)
+        core.info("\n".join(map(_harmless, text.splitlines())))
         sys.stdout.flush()
+
+
+def _harmless(line: str) -> str:
+    """Break what the runner takes for a command: a line that begins with ::, and ##[ anywhere."""
+    line = line.replace("##[", "# #[")
+    return f"| {line}" if line.lstrip().startswith("::") else line
 
 
 def quote(lines: Sequence[str]) -> None:
     """Print what came from elsewhere; the runner obeys no command in it."""
     end = secrets.token_hex(16)
     if on_runner():
-        say(f"::stop-commands::{end}")
+        core.info(f"::stop-commands::{end}")
     for line in lines:
-        say(f"  {line}")
+        core.info(f"  {line}")
     if on_runner():
-        say(f"::{end}::")
+        core.info(f"::{end}::")
 
 
 @contextmanager

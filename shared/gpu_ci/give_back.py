@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import Absent, Busy, CloudError, CloudUnreachable, GitHubError, StillThere
@@ -56,12 +57,13 @@ class Giver:
 
     def give_back(self, debts: Sequence[Debt]) -> None:
         """Give all back. Raises StillThere with every trouble at the end."""
-        with ThreadPoolExecutor(max(1, min(AT_ONCE, 2 * len(debts)))) as pool:
-            if self.hurried:
-                halves = [(half, debt) for debt in debts for half in (self._runner, self._machine)]
-                list(pool.map(lambda pair: pair[0](pair[1]), halves))
-            else:
-                list(pool.map(self._in_order, debts))
+        if self.hurried:
+            halves = [(half, debt) for debt in debts for half in (self._runner, self._machine)]
+            _all_at_once([partial(half, debt) for half, debt in halves])
+        elif len(debts) == 1:  # in this thread, where a cancel can end the waiting
+            self._in_order(debts[0])
+        else:
+            _all_at_once([partial(self._in_order, debt) for debt in debts])
         troubles = [trouble for debt in debts for trouble in debt.troubles]
         if troubles:
             raise StillThere("\n\n".join(troubles))
@@ -130,6 +132,12 @@ class Giver:
         if debt.machine:
             return [debt.machine]
         return _landed(debt.search, self.deadline) if debt.search else []
+
+
+def _all_at_once(tasks: Sequence[Callable[[], object]]) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(task) for task in tasks]:
+            done.result()
 
 
 def _landed(search: Callable[[], Sequence[Machine]], deadline: Deadline) -> Sequence[Machine]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 0.8
 # The cloud is asked less often: how the machine is, and what its boot script says.
 MACHINE_LOOKS: Final = 6
+GONE_SECONDS: Final = 5.0
 REPLACEMENTS: Final = 2
 # A boot script reports every 20 seconds; one that was heard and then is not for so long is stuck.
 SILENCE: Final = 300.0
@@ -46,6 +47,7 @@ class Watch:
     news_at: float = 0.0  # by ours
     tail: list[str] = field(default_factory=list)
     trouble: str = ""
+    absent_at: float = 0.0
 
     def last_phase(self) -> str:
         return f"Its last phase was {self.phase}." if self.phase else "It reported no phase."
@@ -86,12 +88,12 @@ def _look(rental: Rental, lease: Lease, watch: Watch, turn: int) -> None:
 
 def _is_online(rental: Rental, lease: Lease, watch: Watch) -> bool:
     try:
-        if not lease.runner_id:  # registered by token: GitHub knows it once config.sh has run
-            found = rental.github.runner_named(lease.name)
-            lease.runner_id = found.id if found else 0
-            return bool(found and found.online)
-        return rental.github.runner(lease.runner_id).online
+        return _ask(rental, lease, watch)
     except Absent:
+        # Right after registering, GitHub may not know the runner everywhere yet.
+        watch.absent_at = watch.absent_at or rental.clock.now()
+        if rental.clock.now() - watch.absent_at < GONE_SECONDS:
+            return False
         raise RegistrationLost(
             f"GitHub dropped the registration of {lease.name} before its runner was online.",
             "It keeps an idle just-in-time runner for minutes only: for machines that boot longer "
@@ -100,6 +102,16 @@ def _is_online(rental: Rental, lease: Lease, watch: Watch) -> bool:
     except Unreachable as error:
         watch.trouble = str(error)
         return False
+
+
+def _ask(rental: Rental, lease: Lease, watch: Watch) -> bool:
+    if not lease.runner_id:  # registered by token: GitHub knows it once config.sh has run
+        found = rental.github.runner_named(lease.name)
+        lease.runner_id = found.id if found else 0
+        return bool(found and found.online)
+    online = rental.github.runner(lease.runner_id).online
+    watch.absent_at = 0.0
+    return online
 
 
 def _look_at_machine(rental: Rental, lease: Lease, watch: Watch) -> None:

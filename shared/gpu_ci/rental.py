@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from gpu_ci.boot import Boot, Registration, render
@@ -130,7 +130,8 @@ class Rental:
                     left.extendleft(reversed(self.provider.zones(candidate)))
         raise NoCapacity(
             f"None of the {len(self.tries)} ways tried to get a machine worked: "
-            + "; ".join(f"{t.candidate}: {t.result}" for t in self.tries),
+            + "; ".join(f"{t.candidate}: {t.result.rstrip('.')}" for t in self.tries)
+            + ".",
             "Name more types under machine, more regions under region, or another market.",
         )
 
@@ -145,6 +146,8 @@ class Rental:
     def _candidates_after(self, tried: Candidate | None) -> deque[Candidate]:
         """Return the plan's candidates, beginning behind the one whose machine did not come up."""
         left = deque(self.plan.candidates)
+        if tried is not None and tried not in left:
+            tried = replace(tried, zone="")
         if tried is not None and tried in left:
             left.rotate(-left.index(tried) - 1)
         return left

@@ -206,7 +206,7 @@ RUNNERS = "/repos/o/r/actions/runners"
     [
         (_request("GET", RUNNERS, version="2022-11-28"), "X-GitHub-Api-Version"),
         (_request("PUT", RUNNERS), "no such operation"),
-        (_request("GET", "/repos/o/r/actions/runnners"), "no such operation"),
+        (_request("GET", "/repos/o/r/actions/runnerz"), "no such operation"),
         (_request("GET", f"{RUNNERS}/abc"), "runner_id may not be 'abc'"),
         (_request("GET", f"{RUNNERS}?labels=x"), "unknown query parameter labels"),
         (_request("GET", f"{RUNNERS}?page=one"), "query parameter page may not be 'one'"),

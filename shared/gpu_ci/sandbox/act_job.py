@@ -22,6 +22,7 @@ END_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 0.1
 # What the runner executes meanwhile: it ends with the code that `leave` writes.
 HOLD: Final = 'until [ -s "$END" ]; do sleep 0.1; done; exit "$(cat "$END")"'
+NO_LABEL: Final = "no-label"
 STATUSES: Final = {"success": "0\n", "failure": "1\n", "cancelled": "1\n"}
 
 
@@ -35,7 +36,9 @@ def enter() -> None:
     if given("RENTED"):
         enter_rented(labels)
     else:
-        job = ask("POST", "jobs", {"run": int(given("RUN")), "name": name(), "labels": labels})
+        # Without a label (only a group) any idle runner would take it.
+        order = {"run": int(given("RUN")), "name": name(), "labels": labels or [NO_LABEL]}
+        job = ask("POST", "jobs", order)
         runner = f"Hosted Agent {name()}"
         ask("PATCH", f"jobs/{job['id']}", {"status": "in_progress", "runner_name": runner})
         tell("GITHUB_OUTPUT", "job", job["id"])
@@ -43,6 +46,10 @@ def enter() -> None:
 
 
 def enter_rented(labels: list[str]) -> None:
+    if not labels or not all(labels):
+        sys.exit(
+            "runs-on is empty: the job that should have set it did not. Nothing would run this."
+        )
     check_runner(labels)
     end = Path(given("ENDS")) / uuid.uuid4().hex
     order = {

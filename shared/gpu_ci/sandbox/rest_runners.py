@@ -106,7 +106,7 @@ def _jit_request(scope: str) -> dict[str, Any]:
     sent = body()
     missing = [name for name in ("name", "runner_group_id", "labels") if name not in sent]
     if missing:
-        raise invalid("Invalid request.", *(f'"{name}" wasn\'t supplied.' for name in missing))
+        raise invalid("Invalid request.", *(f'"{name}" was not supplied.' for name in missing))
     wrong = [*_wrong_name(sent["name"]), *_wrong_labels(sent["labels"])]
     if wrong:
         raise invalid("Validation Failed", *wrong)

@@ -180,7 +180,7 @@ def _step_outputs(action: Mapping[str, Any], written: Mapping[str, str]) -> dict
 def read_commands(text: str) -> dict[str, str]:
     """Read a file of `name=value` and `name<<END` entries (runner, FileCommandManager)."""
     entries: dict[str, str] = {}
-    lines = iter(text.splitlines())
+    lines = iter(text.split("\n"))
     for line in lines:
         name, equals, value = line.partition("=")
         heredoc, marker, end = line.partition("<<")
