@@ -6,15 +6,19 @@ import json
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import vcr
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.fakes import REPOSITORY
 from tests.github_desk import RUN, Desk
 
 from gpu_ci.boot import Registration
-from gpu_ci.errors import Absent, Busy, Conflict, Forbidden, Limited
+from gpu_ci.errors import Absent, Busy, Conflict, Forbidden, GitHubError, Limited
 from gpu_ci.github import Job, Run, Runner
+from gpu_ci.sandbox.credentials import App
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,30 +37,56 @@ CHECKSUM = re.compile(r"\b[0-9a-f]{64}\b")
 REQUEST_HEADERS = {"accept", "content-type", "if-none-match", "user-agent", "x-github-api-version"}
 ANSWER_HEADERS = {"content-type", "etag", "link", "retry-after", "x-ratelimit-remaining"}
 NAME, LABEL = "gpu-ci-7-1-x", "gpu-ci-7-1-x-nonce"
+SCOPE = f"repos/{REPOSITORY}"
 LISTED = Runner(id=1, name=NAME, online=False, busy=False, labels=frozenset({LABEL}))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One call of the client: the state before it, the call, and what it gives or raises."""
+    """One call of the client: the state before it, the call, and what it gives.
+
+    An error that it raises is given as its class.
+    """
 
     ask: Callable[[GitHub], object]
     gives: object = None
-    raises: type[Exception] | None = None
     before: Callable[[Desk], object] = lambda desk: None
-    scope: str = f"repos/{REPOSITORY}"
+    scope: str = SCOPE
     token: str | None = None
+    app: bool = False
 
-    def check(self, client: GitHub) -> None:
-        """Make the call and see that it gives or raises what it should."""
+    def connect_and_ask(self, desk: Desk, api_url: str, token: str | None = None) -> object:
+        """Return what the call gives, or the kind of error that it raises."""
+        app_id, key = ("77", _key()) if self.app else ("", "")
+        token = "" if self.app else self.token or token
         try:
-            given = self.ask(client)
-        except Exception as error:
-            if type(error) is not self.raises:
-                raise
-        else:
-            assert self.raises is None
-            assert given == self.gives
+            return self.ask(
+                desk.client(
+                    token, scope=self.scope, api_url=api_url, app_id=app_id, app_private_key=key
+                )
+            )
+        except GitHubError as error:
+            return type(error)
+
+
+@cache
+def _key() -> str:
+    """Return a private key made for this process; nothing that is recorded depends on it."""
+    made = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem, old = serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL
+    return made.private_bytes(pem, old, serialization.NoEncryption()).decode()
+
+
+def _install(desk: Desk) -> None:
+    """Install an App that has the key."""
+    private = serialization.load_pem_private_key(_key().encode(), None)
+    pem, info = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    public = private.public_key().public_bytes(pem, info).decode()
+    repositories = frozenset({REPOSITORY})
+    app = App(
+        id=77, public_key=public, installation_id=88, account="octo", repositories=repositories
+    )
+    desk.state.install(app)
 
 
 def _twice(client: GitHub) -> object:
@@ -73,11 +103,6 @@ def _busy(desk: Desk) -> None:
     desk.state.set_runner(1, job_id=5)
 
 
-def _many(desk: Desk) -> None:
-    for number in range(101):
-        desk.state.register(REPOSITORY, f"r{number}", ["x"])
-
-
 def _queued(desk: Desk) -> None:
     desk.state.queue_job(RUN, "test", [LABEL])
 
@@ -87,8 +112,9 @@ def _over(desk: Desk) -> None:
 
 
 ORGANISATION = "orgs/octo"
+JOB = 34_000_000_001
 QUEUED = Job(
-    id=1, name="test", status="queued", conclusion="", labels=frozenset({LABEL}), runner_name=""
+    id=JOB, name="test", status="queued", conclusion="", labels=frozenset({LABEL}), runner_name=""
 )
 TOKEN = Registration(
     name=NAME, labels=(LABEL,), token=SECRET, url=f"https://github.com/{REPOSITORY}"
@@ -107,20 +133,20 @@ CALLS = {
     "register_name_taken": Call(
         before=lambda desk: desk.state.register(REPOSITORY, NAME, ["another-label"]),
         ask=lambda github: github.register(NAME, [LABEL]),
-        raises=Conflict,
+        gives=Conflict,
     ),
     "registration": Call(ask=lambda github: github.registration(NAME, [LABEL], ""), gives=TOKEN),
     "group_id": Call(ask=lambda github: github.group_id("Default"), gives=1, scope=ORGANISATION),
     "runner": Call(before=_registered, ask=lambda github: github.runner(1), gives=LISTED),
     "runner_unchanged": Call(before=_registered, ask=_twice, gives=LISTED),
-    "runner_absent": Call(ask=lambda github: github.runner(1), raises=Absent),
+    "runner_absent": Call(ask=lambda github: github.runner(1), gives=Absent),
     "runner_named": Call(
         before=_registered, ask=lambda github: github.runner_named(NAME), gives=LISTED
     ),
-    "runners_of_two_pages": Call(before=_many, ask=lambda github: len(github.runners()), gives=101),
+    "runners": Call(before=_registered, ask=lambda github: github.runners(), gives=[LISTED]),
     "delete": Call(before=_registered, ask=lambda github: github.delete(1)),
     "delete_absent": Call(ask=lambda github: github.delete(1)),
-    "delete_busy": Call(before=_busy, ask=lambda github: github.delete(1), raises=Busy),
+    "delete_busy": Call(before=_busy, ask=lambda github: github.delete(1), gives=Busy),
     "run": Call(
         ask=lambda github: github.run(str(RUN)),
         gives=Run(id=RUN, attempt=1, status="queued", conclusion=""),
@@ -129,11 +155,12 @@ CALLS = {
     "cancel": Call(before=_queued, ask=lambda github: github.cancel(str(RUN))),
     "cancel_too_late": Call(before=_over, ask=lambda github: github.cancel(str(RUN))),
     "force_cancel": Call(before=_queued, ask=lambda github: github.force_cancel(str(RUN))),
-    "bad_token": Call(ask=lambda github: github.runner_builds(), raises=Forbidden, token="unknown"),
+    "app_token": Call(before=_install, ask=lambda github: github.scope, gives=SCOPE, app=True),
+    "bad_token": Call(ask=lambda github: github.runner_builds(), gives=Forbidden, token="unknown"),
     "limited": Call(
         before=lambda desk: desk.state.set_secondary(retry_after=3600),
         ask=lambda github: github.runner_builds(),
-        raises=Limited,
+        gives=Limited,
     ),
 }
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 import yaml
@@ -26,12 +26,6 @@ GATE = "required"
 SELF_TESTS = ("self-test", "self-test-refusal")
 PINNED = re.compile(r"uses: (?:\$/\S+|[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+)")
 GRANTED = re.compile(r" +[\w-]+: (?:read|write)(?P<why> # \S.*)?")
-# `sh shared/run sandbox` without the setting up of its environment: the tests' own has it all.
-SANDBOX: Final = """import os, sys
-sys.path.insert(0, "shared")
-from gpu_ci.sandbox.serve import serve
-serve(os.environ)
-"""
 
 each_workflow = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
 
@@ -138,7 +132,6 @@ def run_self_tests(world: World, checkout: Path) -> Outcome:
         shutil.copytree(ROOT / part, checkout / part, ignore=ignored)
     for part in ("pyproject.toml", "uv.lock"):
         shutil.copy(ROOT / part, checkout)
-    (checkout / "serve.py").write_text(SANDBOX)
     file = checkout / CI.relative_to(ROOT)
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(self_tests(world.local_options())))
@@ -151,7 +144,8 @@ def self_tests(options: str) -> dict[str, Any]:
     jobs = load(CI)["jobs"]
     text = json.dumps({name: jobs[name] for name in (*SELF_TESTS, GATE)})
     assert text.count("sh shared/run sandbox") == 1
-    served = text.replace("sh shared/run sandbox", f"{sys.executable} -I serve.py")
+    # Without the setting up of its environment: the tests' own has it all.
+    served = text.replace("sh shared/run sandbox", f"{sys.executable} -I shared sandbox")
     kept: dict[str, dict[str, Any]] = json.loads(served)
     kept[GATE]["needs"] = list(SELF_TESTS)
     for step in [step for job in kept.values() for step in job["steps"]]:

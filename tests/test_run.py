@@ -481,6 +481,18 @@ def test_gpu_ci_uv_comes_first(tree: Tree) -> None:
     assert tree.downloads.asked == []
 
 
+def test_gpu_ci_python_chooses_the_version(tree: Tree) -> None:
+    """A version that is asked for is the only one looked for, and has an environment of its own."""
+    tree.has_uv()
+    tree.env["GPU_CI_PYTHON"] = "3.12"
+    tree.report("start")
+    looked_for = [line.split()[-1] for line in tree.log if line.startswith("python find")]
+    assert looked_for == ["3.12"]
+    del tree.env["GPU_CI_PYTHON"]
+    tree.report("start")
+    assert len(stamps(tree)) == 2
+
+
 def test_a_fetched_uv_is_kept(tree: Tree) -> None:
     """A second environment needs no second download; a broken kept uv is fetched again."""
     tree.has("curl", "unzip")

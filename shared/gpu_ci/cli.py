@@ -1,4 +1,4 @@
-"""`gpu-ci start|stop|doctor|demo`: the stories of the actions, from a terminal."""
+"""`gpu-ci start|stop|doctor|demo|sandbox`: the stories of the actions, from a terminal."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from gpu_ci.sandbox.demo import demo  # noqa: PLC0415 -- needs the extra `sandbox`
 
         return run(lambda _env: demo(**arguments), os.environ)
+    if command == "sandbox":
+        from gpu_ci.sandbox.serve import serve  # noqa: PLC0415 -- needs the extra `sandbox`
+
+        return run(serve, os.environ)
     return run(STORIES[command], _environment(arguments, os.environ))
 
 
@@ -88,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_flags(commands.add_parser(command, help=text, description=text), input_names(inputs))
     demo = commands.add_parser("demo", help="run the whole loop on this machine, offline")
     demo.add_argument("--workflow", metavar="FILE", help="run this workflow file under act")
+    commands.add_parser("sandbox", help="serve the stand-in for GitHub until it is interrupted")
     return parser
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gpu_ci.sandbox.records import Job
 
 WORKFLOWS = Path(__file__).parent / "workflows"
-CLI = Path(__file__).resolve().parents[2] / "shared" / "gpu_ci" / "cli.py"
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,7 +244,7 @@ def open_folder() -> Iterator[Path]:
 def test_an_interrupted_demo_leaves_no_process(
     write: Callable[[str], Path], open_folder: Path
 ) -> None:
-    """Ctrl-C while the GPU job runs ends act, its steps and the machine, and removes the files."""
+    """Ctrl-C in the GPU job ends act, its steps, what they detached, and the machine; no file stays."""
     file = write("""
   start:
     runs-on: ubuntu-latest
@@ -256,10 +256,10 @@ def test_an_interrupted_demo_leaves_no_process(
   test:
     needs: start
     runs-on: ${{ needs.start.outputs.label }}
-    steps: [{run: echo asleep; nohup sleep 600}]
+    steps: [{run: setsid --fork sleep 600; echo asleep; sleep 600}]
 """)
     with subprocess.Popen(
-        [sys.executable, "-I", "-u", str(CLI), "demo", "--workflow", str(file)],
+        [sys.executable, "-I", "-u", str(SHARED), "demo", "--workflow", str(file)],
         env={**os.environ, "TMPDIR": str(open_folder)},
         stdout=subprocess.PIPE,
         text=True,

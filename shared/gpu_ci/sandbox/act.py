@@ -5,8 +5,8 @@ it was not told about. So a copy of the workflow runs (`act_copy.py` lists its c
 job for a rented machine first queues a job with its real label in the sandbox and goes on only when
 the runner that start brought up has begun that one; it lets the runner go at the end. What start
 and stop meet is therefore real: registration, queue, runner process, busy and idle, and the run's
-jobs. What is not: the steps of that job run beside the runner, not in it. And act runs a job when
-all jobs of the stage before are over, so `stop` never overlaps a job that it need not wait for.
+jobs. What is not: the steps of that job run beside the runner, not in it; and act goes in stages, so
+a job begins when everything that comes before its stage is over, not only what it needs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 
 # After a signal act runs the steps with `if: always()` and ends within this time.
 END_SECONDS: Final = 20.0
+LOOK_SECONDS: Final = 0.05
+# By this variable, whose value is the run's own folder, every process of a step is known.
+MARKER: Final = "XDG_CACHE_HOME"
 # Commands that a step gives its runner and whose text is for people.
 SHOWN_COMMANDS: Final = {"error", "warning", "notice"}
 
@@ -206,7 +210,7 @@ def _shown(told: dict[str, Any]) -> str:
 
 @contextmanager
 def _running(command: Sequence[str], env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """Run act in a session of its own, which is gone when the block ends, however it ends."""
+    """Run act; it and all that its steps began are gone when the block ends, however it ends."""
     process = subprocess.Popen(
         command,
         env=env,
@@ -224,7 +228,7 @@ def _running(command: Sequence[str], env: dict[str, str]) -> Iterator[subprocess
             finally:
                 _end(process)
     finally:
-        _kill_session(process.pid)
+        _kill_marked(f"{MARKER}={env[MARKER]}")
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -238,17 +242,17 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.kill()
 
 
-def _kill_session(session: int) -> None:
-    """Kill what a step left behind: act gives some a group of their own, but no session."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and _session_of(entry) == session:
+def _kill_marked(mark: str) -> None:
+    """Kill what a step left behind: each has a session of its own, but the same environment."""
+    while found := [entry for entry in Path("/proc").glob("[0-9]*") if _bears(entry, mark)]:
+        for entry in found:
             with suppress(ProcessLookupError):
                 os.kill(int(entry.name), signal.SIGKILL)
+        time.sleep(LOOK_SECONDS)
 
 
-def _session_of(entry: Path) -> int:
+def _bears(entry: Path, mark: str) -> bool:
     try:
-        # After the program's name, which is in brackets: state, parent, group, session.
-        return int((entry / "stat").read_text().rpartition(")")[2].split()[3])
-    except OSError:  # it has just ended
-        return 0
+        return mark.encode() in (entry / "environ").read_bytes().split(b"\0")
+    except OSError:  # it has just ended, or is another user's
+        return False

@@ -30,8 +30,8 @@ FIRST_RUN_ID: Final = 19_000_000_001
 RUN_IDS: Final = 1_000_000_000
 # What the steps need of this machine: programs, a home for the kept environment, certificates.
 PASSED_ON: Final = (
-    "PATH", "HOME", "XDG_CACHE_HOME", "RUNNER_TOOL_CACHE", "LANG", "GPU_CI_UV", "SSL_CERT_FILE",
-    "http_proxy", "https_proxy", "no_proxy",
+    "PATH", "HOME", "XDG_CACHE_HOME", "RUNNER_TOOL_CACHE", "LANG", "GPU_CI_UV", "GPU_CI_PYTHON",
+    "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
 
 

@@ -149,7 +149,8 @@ KINDS = (
     Kind(
         r"UnauthorizedOperation|AccessDenied\w*|OperationNotPermitted|NotAuthorized\w*",
         NotPermitted,
-        "Allow it in the IAM policy of these credentials.",
+        "Allow it in the IAM policy of these credentials; SECURITY.md lists the actions, with "
+        "ec2:RunInstances and ec2:CreateTags for a launch.",
     ),
     Kind(
         "IdempotentParameterMismatch",
