@@ -11,15 +11,16 @@ from tests.fakes import REPOSITORY, FakeClock
 from gpu_ci.github import GitHub
 from gpu_ci.inputs import GitHubInputs
 from gpu_ci.sandbox import credentials
-from gpu_ci.sandbox.github import GitHub as StandIn
 from gpu_ci.sandbox.openapi import assert_valid_requests
-from gpu_ci.sandbox.rest import ServedGitHub, serve_github
+from gpu_ci.sandbox.rest import serve_github
 from gpu_ci.waiting import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gpu_ci.sandbox.faults import Request, Rule
+    from gpu_ci.sandbox.github import GitHub as StandIn
+    from gpu_ci.sandbox.rest import ServedGitHub
 
 RUNNERS = f"/repos/{REPOSITORY}/actions/runners"
 RUN = 7
@@ -73,14 +74,27 @@ class Desk:
 @contextmanager
 def github_desk(*, now: float | None = None) -> Iterator[Desk]:
     """Serve a stand-in until the block ends; GitHub's description must allow all that was asked."""
+    with serve_github() as hub, desk_at(hub, now=now) as desk:
+        yield desk
+
+
+@contextmanager
+def desk_at(hub: ServedGitHub, *, now: float | None = None) -> Iterator[Desk]:
+    """Make a stand-in that is served already new again, which is faster than to serve another."""
     clock = FakeClock() if now is None else FakeClock(now)
-    state = StandIn(clock=clock.now)
+    hub.faults.clear()
+    hub.faults.forget_requests()
+    state = hub.github
+    for known in (state.repositories, state.groups, state.credentials, state.apps):
+        known.clear()
+    state.clock = clock.now
+    state.runner_tokens.clear()
+    state.reset()
     state.add_repository(REPOSITORY)
     state.start_run(REPOSITORY, RUN)
     admin = state.issue(credentials.classic(REPOSITORY, scopes=("repo", "admin:org")))
-    with serve_github(state) as hub:
-        yield Desk(clock=clock, state=state, hub=hub, admin=admin)
-        assert_valid_requests(hub.faults.requests)
+    yield Desk(clock=clock, state=state, hub=hub, admin=admin)
+    assert_valid_requests(hub.faults.requests)
 
 
 def impatient(client: GitHub, seconds: float = 0.15) -> GitHub:

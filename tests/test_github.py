@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.fakes import REPOSITORY
-from tests.github_desk import OPERATIONS, RUN, RUNNERS, Desk, github_desk
+from tests.github_desk import OPERATIONS, RUN, RUNNERS, Desk, desk_at, github_desk
 
 from gpu_ci.errors import (
     Absent,
@@ -20,15 +21,19 @@ from gpu_ci.errors import (
     Unreachable,
 )
 from gpu_ci.github import MOST_PAGES, PAGE, REGISTRATION_TRIES, SIGHT_SECONDS, _web_root
+from gpu_ci.inputs import variable
 from gpu_ci.sandbox import credentials
 from gpu_ci.sandbox.faults import answer, drop, land_late, lose_answer, truncate
+from gpu_ci.sandbox.rest import serve_github
 from gpu_ci.sandbox.server import Server
+from gpu_ci.stop import stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from gpu_ci.sandbox.faults import Request, Rule
+    from gpu_ci.sandbox.rest import ServedGitHub
 
 JIT = "generate-jitconfig"
 NAME, LABELS = "gpu-ci-7-1-x", ("gpu-ci-7-1-x-nonce", "a100")
@@ -44,9 +49,15 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[ServedGitHub]:
+    with serve_github() as served:
+        yield served
+
+
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    with github_desk() as made:
+def desk(hub: ServedGitHub) -> Iterator[Desk]:
+    with desk_at(hub) as made:
         yield made
 
 
@@ -176,12 +187,17 @@ def test_registration_that_lands_late(desk: Desk) -> None:
 
 def test_lands_after_its_successor(desk: Desk) -> None:
     """A create that lands when its second try has the name already changes nothing (pain 14)."""
-    desk.add(land_late(0.05, path=JIT))
+    landed = Event()
+
+    def note(number: int, phase: str, request: Request) -> None:
+        if request.fault == "late" and request.landed:
+            landed.set()
+
+    desk.hub.faults.on_request(note)
+    desk.add(land_late(0.1, path=JIT))
     made, _ = desk.client().register(NAME, LABELS)
-    [late] = desk.calls("POST", JIT)[:1]
-    assert late.fault == "late"
-    assert made.id in [runner.id for runner in desk.state.all_runners()]
-    assert desk.names() == [NAME]
+    assert landed.wait(10)
+    assert [runner.id for runner in desk.state.all_runners()] == [made.id]
 
 
 @pytest.mark.parametrize("state", ["online", "busy", "foreign"])
@@ -495,6 +511,19 @@ def test_all_pages(desk: Desk) -> None:
     names = [each.name for each in client.runners()]
     assert (len(names), names[-1]) == (251, NAME)
     assert client.counted == 3
+
+
+def test_stop_removes_only_ours(desk: Desk) -> None:
+    """Of 250 dead registrations a stop removes those of its run, whatever the others are called
+    (dead registrations pile up, pain 15)."""
+    crowd(desk, 240)
+    foreign = ["gpu-ci-77-1-x", "gpu-ci-8-1-x", "my-gpu-ci-7-1-x", "gpu-ci", "gpu-ci-7"]
+    for name in [*foreign, *(f"gpu-ci-7-{attempt}-start" for attempt in range(1, 6))]:
+        desk.state.register(REPOSITORY, name, ["x"])
+    env = {"GITHUB_REPOSITORY": REPOSITORY, "GITHUB_RUN_ID": str(RUN), "GITHUB_JOB": "stop"}
+    inputs = {"provider": "local", "github-token": desk.admin, "github-api-url": desk.hub.url}
+    stop(env | {variable(name): value for name, value in inputs.items()}, desk.clock)
+    assert desk.names() == [*(f"stale-{index}" for index in range(240)), *foreign]
 
 
 def test_search_on_page_three(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from github import Auth
 from tests.fakes import REPOSITORY, FakeClock
-from tests.github_desk import OPERATIONS, RUNNERS, UNREAD, Desk, github_desk, impatient
+from tests.github_desk import OPERATIONS, RUNNERS, UNREAD, Desk, desk_at, github_desk, impatient
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from gpu_ci.errors import (
@@ -25,6 +25,7 @@ from gpu_ci.github import GitHub
 from gpu_ci.github_api import API_VERSION, SERVER_API_VERSION, UNTOLD_PAUSE, Line
 from gpu_ci.sandbox import credentials
 from gpu_ci.sandbox.faults import answer, drop, garble, hang, lose_answer, truncate
+from gpu_ci.sandbox.rest import serve_github
 from gpu_ci.sandbox.server import Server
 from gpu_ci.waiting import Deadline
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from gpu_ci.sandbox.faults import Rule
+    from gpu_ci.sandbox.rest import ServedGitHub
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +46,15 @@ def direct(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name.upper(), raising=False)
 
 
+@pytest.fixture(scope="module")
+def hub() -> Iterator[ServedGitHub]:
+    with serve_github() as served:
+        yield served
+
+
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    with github_desk() as made:
+def desk(hub: ServedGitHub) -> Iterator[Desk]:
+    with desk_at(hub) as made:
         yield made
 
 

@@ -8,9 +8,17 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from gpu_ci.errors import Absent, Busy, CloudError, CloudUnreachable, GitHubError, StillThere
+from gpu_ci.errors import (
+    Absent,
+    Busy,
+    CloudError,
+    CloudUnreachable,
+    GitHubError,
+    StillThere,
+    Unreachable,
+)
 from gpu_ci.waiting import Deadline, every, growing
 
 if TYPE_CHECKING:
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
     from gpu_ci.machine import Machine
     from gpu_ci.providers import Provider
 
+T = TypeVar("T")
 AT_ONCE: Final = 8
 # A runner stays busy on GitHub for some seconds after its job has ended.
 BUSY_PATIENCE: Final = 15.0
@@ -94,7 +103,11 @@ class Giver:
     def _runner_ids(self, debt: Debt) -> list[int]:
         if debt.runner_id:
             return [debt.runner_id]
-        runner = self.github.runner_named(debt.name) if debt.search_name else None
+        if not debt.search_name:
+            return []
+        # A request that a cancel cut short may still be landing.
+        patience = self.deadline if self.hurried else Deadline.after(0, self.deadline.clock)
+        runner = _landed(lambda: self.github.runner_named(debt.name), patience, Unreachable)
         return [runner.id] if runner else []
 
     def _delete(self, runner_id: int) -> None:
@@ -131,7 +144,9 @@ class Giver:
     def _machines(self, debt: Debt) -> Sequence[Machine]:
         if debt.machine:
             return [debt.machine]
-        return _landed(debt.search, self.deadline) if debt.search else []
+        if debt.search is None:
+            return []
+        return _landed(debt.search, self.deadline, CloudUnreachable) or []
 
 
 def _all_at_once(tasks: Sequence[Callable[[], object]]) -> None:
@@ -140,19 +155,21 @@ def _all_at_once(tasks: Sequence[Callable[[], object]]) -> None:
             done.result()
 
 
-def _landed(search: Callable[[], Sequence[Machine]], deadline: Deadline) -> Sequence[Machine]:
-    """Look for a machine whose create call was not answered, until time is up: it may still be
+def _landed(
+    search: Callable[[], T], deadline: Deadline, outage: type[CloudUnreachable | Unreachable]
+) -> T | None:
+    """Look until time is up for what a request without an answer may have made: it may still be
     landing, and the outage that took the answer may not be over."""
-    outage: CloudUnreachable | None = None
+    trouble: CloudUnreachable | Unreachable | None = None
     for _ in every(0.4, deadline):
         try:
             found = search()
-        except CloudUnreachable as error:
-            outage = error
+        except outage as error:
+            trouble = error
             continue
         if found:
             return found
-        outage = None
-    if outage:
-        raise outage
-    return []
+        trouble = None
+    if trouble:
+        raise trouble
+    return None
