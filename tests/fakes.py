@@ -209,11 +209,11 @@ class FakeGitHub(GitHub):
         self._asked("list", f"jobs of {run_id}")
         return self.run_jobs
 
-    def delete(self, runner_id: int) -> None:
+    def delete(self, runner_id: int) -> bool:
         self._asked("delete", str(runner_id))
         if runner_id in self.registered and self.registered[runner_id].busy:
             raise Busy(f"Runner {runner_id} is running a job.")
-        self.registered.pop(runner_id, None)
+        return self.registered.pop(runner_id, None) is not None
 
     def _asked(self, method: str, what: str) -> None:
         self.journal.append(f"{method} {what}")

@@ -144,8 +144,8 @@ CALLS = {
         before=_registered, ask=lambda github: github.runner_named(NAME), gives=LISTED
     ),
     "runners": Call(before=_registered, ask=lambda github: github.runners(), gives=[LISTED]),
-    "delete": Call(before=_registered, ask=lambda github: github.delete(1)),
-    "delete_absent": Call(ask=lambda github: github.delete(1)),
+    "delete": Call(before=_registered, ask=lambda github: github.delete(1), gives=True),
+    "delete_absent": Call(ask=lambda github: github.delete(1), gives=False),
     "delete_busy": Call(before=_busy, ask=lambda github: github.delete(1), gives=Busy),
     "run": Call(
         ask=lambda github: github.run(str(RUN)),

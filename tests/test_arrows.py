@@ -27,10 +27,13 @@ OUTSIDE = [name for name in MODULES if name not in SANDBOX]
 # What the story of a start or a stop is made of, and no provider may know.
 STORY = (
     "gpu_ci.actions", "gpu_ci.cli", "gpu_ci.doctor", "gpu_ci.give_back", "gpu_ci.github",
-    "gpu_ci.github_api", "gpu_ci.inputs", "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan",
+    "gpu_ci.github_api", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan",
     "gpu_ci.rental", "gpu_ci.report", "gpu_ci.sandbox", "gpu_ci.start", "gpu_ci.stop",
 )  # fmt: skip
-PURE = [f"gpu_ci.{name}" for name in ("inputs", "identity", "plan", "machine", "needs", "report")]
+PURE = [
+    f"gpu_ci.{name}"
+    for name in ("identity", "inputs", "machine", "needs", "plan", "report")
+]
 INPUT_AND_OUTPUT = {
     "asyncio", "github", "http", "io", "os", "pathlib", "requests", "shutil", "signal", "socket",
     "subprocess", "sys", "tempfile", "threading", "time", "urllib",
@@ -141,7 +144,14 @@ def test_waiting_sleeps() -> None:
 def test_the_library_does_not_need_its_sandbox(module: str) -> None:
     """The stand-ins are no part of a start; only the demo of the terminal loads them."""
     allowed = (
-        {"gpu_ci.sandbox.demo", "gpu_ci.sandbox.demo.demo"} if module == "gpu_ci.cli" else set()
+        {
+            "gpu_ci.sandbox.demo",
+            "gpu_ci.sandbox.demo.demo",
+            "gpu_ci.sandbox.serve",
+            "gpu_ci.sandbox.serve.serve",
+        }
+        if module == "gpu_ci.cli"
+        else set()
     )
     assert below(imports(module), "gpu_ci.sandbox") <= allowed
 

@@ -72,11 +72,12 @@ def test_app_registers_a_runner(desk: Desk, key: str, public: str) -> None:
     """The App's signed assertion gets a token for this repository and this right alone."""
     install(desk, public, permissions={"administration": "write", "contents": "write"})
     client = desk.client("", app_id=APP_ID, app_private_key=key)
-    made, _ = client.register("r", ["x"])
+    made, config = client.register("r", ["x"])
     assert made.name == "r"
     [asked] = desk.calls("POST", "access_tokens")
     assert json.loads(asked.body) == NARROWED
-    [token] = desk.masked
+    token, masked = desk.masked
+    assert masked == config
     credential = desk.state.credential(token)
     assert credential
     assert credential.permissions == {"metadata": "read", "administration": "write"}

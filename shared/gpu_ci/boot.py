@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -47,8 +47,8 @@ class Registration:
 
     name: str
     labels: tuple[str, ...]
-    jit_config: str = ""
-    token: str = ""
+    jit_config: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
     url: str = ""
     group: str = ""
 

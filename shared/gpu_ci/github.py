@@ -117,7 +117,13 @@ class GitHub:
     """
 
     def __init__(
-        self, line: Line, *, scope: str, repository: str, run_line: Line | None = None
+        self,
+        line: Line,
+        *,
+        scope: str,
+        repository: str,
+        run_line: Line | None = None,
+        mask: Callable[[str], None] = lambda _secret: None,
     ) -> None:
         self.line = line
         self.scope = scope
@@ -126,6 +132,7 @@ class GitHub:
         other = replace(line, cures={**line.cures, 403: RUN_CURE, 404: RUN_CURE})
         self._run_lines = [run_line, other] if run_line else [other]
         self._seen_at = float("-inf")
+        self._mask = mask
 
     @classmethod
     def connect(
@@ -147,7 +154,7 @@ class GitHub:
         token = inputs.token or _installation_token(inputs, scope, deadline, say)
         mask(token)
         run_line = line(inputs.run_token) if inputs.run_token else None
-        return cls(line(token), scope=scope, repository=repository, run_line=run_line)
+        return cls(line(token), scope=scope, repository=repository, run_line=run_line, mask=mask)
 
     @property
     def counted(self) -> int:
@@ -191,7 +198,7 @@ class GitHub:
         pauses = growing(0.5, most=4.0)
         for left in reversed(range(REGISTRATION_TRIES)):
             try:
-                return self._post("generate-jitconfig", body).read(_registered)
+                return self._masked(self._post("generate-jitconfig", body).read(_registered))
             except (Conflict, Unreachable) as error:
                 if not self._drop_twin(name, frozenset(labels)) and isinstance(error, Conflict):
                     raise
@@ -200,6 +207,10 @@ class GitHub:
                     raise
             self.line.deadline.clock.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def _masked(self, registered: tuple[Runner, str]) -> tuple[Runner, str]:
+        self._mask(registered[1])
+        return registered
 
     def _drop_twin(self, name: str, labels: frozenset[str]) -> bool:
         """Delete what a request of ours, whose answer was lost, has registered.
@@ -217,6 +228,7 @@ class GitHub:
     def registration(self, name: str, labels: Sequence[str], group: str) -> Registration:
         """Return what `config.sh` needs instead of a just-in-time config: a token of one hour."""
         token = self._post("registration-token", harmless=True).read(_token)
+        self._mask(token)
         return Registration(
             name=name,
             labels=tuple(labels),
@@ -260,12 +272,13 @@ class GitHub:
                 break
         return list(found.values())
 
-    def delete(self, runner_id: int) -> None:
-        """Delete a registration; one that is gone is a success. Raises Busy while a job runs."""
+    def delete(self, runner_id: int) -> bool:
+        """Delete a registration; False if it is gone already. Raises Busy while a job runs."""
         try:
             self._one(lambda: self.line.delete(f"{self._runners}/{runner_id}"))
         except Absent:
-            return
+            return False
+        return True
 
     def _one(self, ask: Callable[[], Answer]) -> Answer:
         """Ask about one runner. Raises Absent only if the token may see the others.

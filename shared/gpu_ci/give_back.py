@@ -87,8 +87,7 @@ class Giver:
         """Remove the registration; return True if it is busy and should be tried once more."""
         try:
             for runner_id in self._runner_ids(debt):
-                self._delete(runner_id)
-                debt.removed += 1
+                debt.removed += self._delete(runner_id)
         except Busy as busy:
             if last or self.hurried:
                 debt.troubles.append(f"Runner {debt.name} could not be removed. {busy}")
@@ -110,23 +109,26 @@ class Giver:
         runner = _landed(lambda: self.github.runner_named(debt.name), patience, Unreachable)
         return [runner.id] if runner else []
 
-    def _delete(self, runner_id: int) -> None:
-        """Delete, and read once that it is gone: jobs were sent to runners already deleted."""
+    def _delete(self, runner_id: int) -> bool:
+        """Delete, and read once that it is gone: jobs were sent to runners already deleted.
+
+        Return False if it was gone before, as a single-use runner is after its job.
+        """
         patience = Deadline.after(0 if self.hurried else BUSY_PATIENCE, self.deadline.clock)
         for pause in growing(1.0, most=4.0):
             try:
-                self.github.delete(runner_id)
+                there = self.github.delete(runner_id)
                 break
             except Busy:
                 if not patience.allows(pause):
                     raise
             self.deadline.clock.sleep(pause)
-        if self.hurried:
-            return
+        if self.hurried or not there:
+            return there
         try:
             self.github.runner(runner_id)
         except Absent:
-            return
+            return True
         raise Busy(f"GitHub still lists runner {runner_id} after deleting it.")
 
     def _machine(self, debt: Debt) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gpu_ci.errors import BadInputs
@@ -30,12 +30,12 @@ KEY_LIMIT = 100
 class GitHubInputs:
     """How to reach GitHub. `run_token` is the job's own token: it reads runs, it administers none."""
 
-    token: str
+    token: str = field(repr=False)
     app_id: str
-    app_private_key: str
+    app_private_key: str = field(repr=False)
     api_url: str
     organization: str
-    run_token: str
+    run_token: str = field(repr=False)
 
     @classmethod
     def read(cls, reader: Reader) -> Self:
@@ -312,8 +312,8 @@ def variable(name: str) -> str:
 def input_names(inputs: type[StartInputs | StopInputs]) -> list[str]:
     """Return the kebab-case names of an action's inputs, in the order of its fields."""
     names: list[str] = []
-    for field in fields(inputs):
-        names.extend(_GROUPED.get(field.name, (field.name.replace("_", "-"),)))
+    for each in fields(inputs):
+        names.extend(_GROUPED.get(each.name, (each.name.replace("_", "-"),)))
     return names
 
 

@@ -145,8 +145,7 @@ class Stopping:
         except GitHubError as error:
             self.troubles.append(
                 f"{len(debts)} machine(s) or registration(s) of this run were left, because its "
-                f"jobs could not be read. {error} Give the job `permissions: actions: read`, or "
-                "give stop the machine or the key that start had."
+                f"jobs could not be read. {error} Or give stop the machine or the key that start had."
             )
             return []
         by_name = {runner.name: runner for runner in runners}
