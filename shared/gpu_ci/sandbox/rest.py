@@ -87,6 +87,8 @@ def _authenticate() -> None:
     token = bearer()
     g.credential = github().credential(token) if token else None
     g.token = token
+    # An App's assertion is another each second, but its caller is the same.
+    g.payer = token if g.credential else ""
     # An App's assertion is looked at by the few endpoints that take one.
     assertion = token.startswith("eyJ") and request.path.endswith(
         ("/installation", "/access_tokens")
@@ -98,14 +100,14 @@ def _authenticate() -> None:
 
 def _check_limits() -> None:
     limit = g.credential.hourly_limit if g.credential else ANONYMOUS_LIMIT
-    g.window = github().limits.window(g.token, limit)
+    g.window = github().limits.window(g.payer, limit)
     if request.path in FREE:
         return
     _check_secondary()
     if g.window.remaining <= 0:
         who = f"user ID {limit}" if g.credential else request.remote_addr
         raise Refusal(github().limits.status, f"API rate limit exceeded for {who}.")
-    github().limits.count(g.token, limit)
+    github().limits.count(g.payer, limit)
     g.notes["counts"] = True
 
 
@@ -128,7 +130,7 @@ def _leave(response: Response) -> Response:
     if request.method == "GET" and response.status_code == HTTPStatus.OK:
         response = _conditional(response)
     if "window" in g:
-        response.headers.update(github().limits.window(g.token, g.window.limit).headers)
+        response.headers.update(github().limits.window(g.payer, g.window.limit).headers)
     if g.get("credential") and g.credential.kind == "classic":
         response.headers["X-OAuth-Scopes"] = ", ".join(g.credential.scopes)
     return response
@@ -142,7 +144,7 @@ def _conditional(response: Response) -> Response:
     if f'"{digest}"' not in request.headers.get("If-None-Match", ""):
         return response
     if g.notes["counts"] and g.credential:
-        github().limits.give_back(g.token)
+        github().limits.give_back(g.payer)
         g.notes["counts"] = False
     response.status_code = HTTPStatus.NOT_MODIFIED
     response.set_data(b"")
