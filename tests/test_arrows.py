@@ -30,10 +30,7 @@ STORY = (
     "gpu_ci.github_api", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan",
     "gpu_ci.rental", "gpu_ci.report", "gpu_ci.sandbox", "gpu_ci.start", "gpu_ci.stop",
 )  # fmt: skip
-PURE = [
-    f"gpu_ci.{name}"
-    for name in ("identity", "inputs", "machine", "needs", "plan", "report")
-]
+PURE = [f"gpu_ci.{name}" for name in ("identity", "inputs", "machine", "needs", "plan", "report")]
 INPUT_AND_OUTPUT = {
     "asyncio", "github", "http", "io", "os", "pathlib", "requests", "shutil", "signal", "socket",
     "subprocess", "sys", "tempfile", "threading", "time", "urllib",

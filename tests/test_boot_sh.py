@@ -393,7 +393,7 @@ def test_a_missing_user_is_made(world: World) -> None:
         groups = subprocess.run(["id", "-nG", name], capture_output=True, text=True, check=True)
         assert not {"sudo", "wheel", "root"} & set(groups.stdout.split())
     finally:
-        subprocess.run(["userdel", "-r", name], capture_output=True, check=True)
+        subprocess.run(["/usr/sbin/userdel", "-r", name], capture_output=True, check=True)
 
 
 def test_a_disk_that_has_booted_before(world: World) -> None:

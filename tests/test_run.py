@@ -859,7 +859,7 @@ def test_check_runs_lint_and_tests_whatever_either_says(
     said = checked(tree, lint=lint, tests=tests, arguments=["-k", "a b"])
     assert said == [
         "prek run --all-files start.py",
-        "python -m pytest -n auto -k a b",
+        "python -m pytest -n auto --dist worksteal -k a b",
         code,
     ]
     assert not (tree.root / ".git").exists()

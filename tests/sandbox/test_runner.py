@@ -7,11 +7,9 @@ import os
 import shutil
 import signal
 import subprocess
-import tarfile
 import tempfile
 import time
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,8 +57,7 @@ class Machine:
         said = self.ask("GET", "runners/downloads").json()[0]
         content = self.session.get(said["download_url"], timeout=10).content
         assert hashlib.sha256(content).hexdigest() == said["sha256_checksum"]
-        with tarfile.open(fileobj=BytesIO(content)) as tar:
-            tar.extractall(self.folder, filter="data")
+        subprocess.run(["tar", "-xzf", "-", "-C", self.folder], input=content, check=True)
 
     def jit(self, name: str = "gpu-1") -> str:
         sent = {"name": name, "runner_group_id": 1, "labels": ["gpu"]}
