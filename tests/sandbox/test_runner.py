@@ -321,7 +321,13 @@ def test_as_an_ordinary_user(machine: Machine, open_folder: Path) -> None:
     machine.unpack()
     subprocess.run(["chown", "-R", "nobody", str(machine.folder)], check=True)
     process = subprocess.Popen(
-        [str(shutil.which("runuser")), "-u", "nobody", "--", str(machine.folder / "run.sh")],
+        [
+            str(shutil.which("runuser", path=f"{os.environ['PATH']}:/usr/sbin")),
+            "-u",
+            "nobody",
+            "--",
+            str(machine.folder / "run.sh"),
+        ],
         env={"PATH": "/usr/bin:/bin", "ACTIONS_RUNNER_INPUT_JITCONFIG": machine.jit()},
         stdout=subprocess.PIPE,
         text=True,
