@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.fakes import tags
+from tests.fakes import World, tags
 
 from gpu_ci.machine import Machine, Price
 from gpu_ci.providers import Candidate
@@ -49,36 +49,47 @@ def tried(result: str) -> Try:
     return Try(name=MACHINE.name, candidate=Candidate(type="a", region="x"), result=result)
 
 
+def summary(leases: list[Lease], tries: list[Try], *, left: bool = False) -> str:
+    rental = World.of().rental
+    rental.leases, rental.tries, rental.left = leases, tries, left
+    return start_summary(rental)
+
+
 def test_a_summary_names_the_machine_and_its_price() -> None:
     """One line a machine: what, where, which market, how fast, how dear."""
-    text = start_summary([lease(1042.4)], [tried("launched")], "online")
+    text = summary([lease(1042.4)], [tried("launched")])
     assert text.startswith("### GPU runner: online\n\n| Machine | Type | Where |")
     assert text.endswith("| gpu-ci-7-1-x | g5.xlarge | us-east-1 | spot | 42 s | 0.5261 USD/h |")
 
 
 def test_a_summary_of_a_failure_lists_every_candidate_that_was_tried() -> None:
     """A table of tries, so that one sees what to change (no capacity: pain 8)."""
-    text = start_summary([Lease(index=0)], [tried("none | free"), tried("not sold")], "failed")
+    text = summary([Lease(index=0)], [tried("none | free"), tried("not sold")])
     assert "| gpu-ci-7-1-x | a x on-demand | none \\| free |" in text
     assert "| gpu-ci-7-1-x | a x on-demand | not sold |" in text
 
 
 def test_a_start_without_trouble_lists_no_tries() -> None:
     """A table that repeats the first is left out; a machine that never came says so."""
-    text = start_summary([lease()], [tried("launched")], "failed")
+    text = summary([lease()], [tried("launched")])
     assert "Asked for" not in text
     assert "| never |" in text
 
 
 def test_a_start_that_did_nothing_has_a_summary() -> None:
     """Also where the first call failed."""
-    assert start_summary([], [], "failed") == "### GPU runner: failed"
+    assert summary([], []) == "### GPU runner: failed, nothing is left"
+
+
+def test_a_summary_says_when_something_is_left() -> None:
+    """It never claims that all was given back when it was not."""
+    assert "not all could be given back" in summary([lease()], [tried("launched")], left=True)
 
 
 def test_the_zone_is_told_where_it_is_known() -> None:
     """It is narrower than the region."""
     zoned = replace(MACHINE, zone="us-east-1b")
-    text = start_summary([Lease(index=0, machine=zoned)], [], "online")
+    text = summary([Lease(index=0, machine=zoned)], [])
     assert "| us-east-1b |" in text
 
 

@@ -38,8 +38,9 @@ BUSY_PATIENCE: Final = 15.0
 class Debt:
     """One machine and its registration, of which either may be unknown or not exist.
 
-    `label` and `starter` are those of its tags. `search_name` says that an answer was lost: a registration of `name` may exist. `search` asks
-    the provider for machines whose create call was not answered.
+    `label` and `starter` are those of its tags. `search_name` says that an answer was lost: a
+    registration of `name` may exist. `search` asks the provider for machines whose create call was
+    not answered.
     """
 
     name: str

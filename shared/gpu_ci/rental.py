@@ -86,6 +86,7 @@ class Rental:
 
     A signal can also arrive in the first instruction of `__exit__`, before anything is caught
     there; the caller therefore calls `settle` again for `Cancelled`, which comes only once.
+    `left` says that something could not be given back.
     """
 
     inputs: StartInputs
@@ -99,6 +100,7 @@ class Rental:
     leases: list[Lease] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
     group_id: int = 1
+    left: bool = False
     _settled: bool = False
 
     def __enter__(self) -> Self:
@@ -242,6 +244,7 @@ class Rental:
             self._giver(hurried=isinstance(error, Cancelled)).give_back(debts)
         except StillThere as left:
             error.add_note(str(left))
+            self.left = True
         self._settled = True
         if debts:
             self.say(_told(debts))

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpu_ci.machine import Machine, Price
-    from gpu_ci.rental import Lease, Try
+    from gpu_ci.rental import Lease, Rental
 
 
-def start_summary(leases: Sequence[Lease], tries: Sequence[Try], result: str) -> str:
+def start_summary(rental: Rental) -> str:
     """Return the job summary of a start, whatever came of it."""
-    parts = [f"### GPU runner: {result}"]
+    leases, tries = rental.leases, rental.tries
+    parts = [f"### GPU runner: {_result(rental)}"]
     rows = [_lease_row(lease, lease.machine) for lease in leases if lease.machine]
     if rows:
         head = ("Machine", "Type", "Where", "Market", "Online after", "Price")
@@ -25,6 +26,12 @@ def start_summary(leases: Sequence[Lease], tries: Sequence[Try], result: str) ->
         tried = ("For", "Asked for", "Result")
         parts.append(table(tried, [(t.name, t.candidate, t.result) for t in tries]))
     return "\n\n".join(parts)
+
+
+def _result(rental: Rental) -> str:
+    if rental.leases and all(lease.online_at for lease in rental.leases):
+        return "online"
+    return "failed, and not all could be given back" if rental.left else "failed, nothing is left"
 
 
 def _lease_row(lease: Lease, machine: Machine) -> tuple[str, ...]:

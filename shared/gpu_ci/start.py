@@ -39,16 +39,14 @@ def start(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         if inputs.dry_run:
             examine(rental)
             return
-        result = "failed, everything was given back"
         try:
             with rental:
                 _rent(rental, deadline)
-            result = "online"
         except Cancelled as cancelled:
             rental.settle(cancelled)
             raise
         finally:
-            actions.summary(start_summary(rental.leases, rental.tries, result))
+            actions.summary(start_summary(rental))
 
 
 def prepare(

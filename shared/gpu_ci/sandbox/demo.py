@@ -43,8 +43,9 @@ class Timeline:
 
     def quote(self, job: str, line: str) -> None:
         """Print a line of a step, but not the commands that tell the runner what to hide."""
-        if not line.startswith("::add-mask::"):
-            print(f"          {job:>5} | {line}", flush=True)
+        if not line.startswith(("::add-mask::", "::endgroup::")):
+            shown = line.removeprefix("::group::")
+            print(f"          {job:>5} | {shown}", flush=True)
 
 
 def demo(workflow: str | None = None) -> None:
