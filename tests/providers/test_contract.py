@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import re
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_options_are_plain_and_explained(world: World) -> None:
     assert options() == options()
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(options(), dataclasses.fields(options)[0].name, "x")
-    explained = re.findall(r"^ {4}(\w+): ", options.__doc__ or "", re.MULTILINE)
+    explained = re.findall(r"^(\w+): ", inspect.getdoc(options) or "", re.MULTILINE)
     assert explained == [option.name for option in dataclasses.fields(options)]
 
 
