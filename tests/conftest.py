@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import signal
 
+from hypothesis import settings
+
 from gpu_ci.sandbox.aws import MOTO_SETTINGS
 
 # moto reads these when it is imported, by whichever test comes first.
 os.environ.update(MOTO_SETTINGS)
-# A shell's background jobs ignore SIGINT, and what they start would too; tests send it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell's background jobs ignore these, and what they start would too; tests send them.
+for ignored, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        signal.signal(ignored, handler)
+# The same examples in every run; `--hypothesis-profile=default` looks for new ones.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpu_ci import boot
@@ -186,6 +186,7 @@ def test_silence() -> None:
 
 
 @given(st.text())
+@example("\x1b]")
 def test_any_text_can_be_read(text: str) -> None:
     """No console, however broken, breaks its reader."""
     assert read_log(text + "\ngpu-ci boot 5 listening").listening

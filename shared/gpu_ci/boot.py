@@ -160,7 +160,7 @@ _REPORT = re.compile(
     r"gpu-ci boot (?P<at>\d{1,12}) (?P<what>phase|beat|gpu|listening|failed|ended)\b ?(?P<rest>.*)"
 )
 # Colours, cursor moves and titles, which a console's log is full of.
-_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\^_=>])")
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(\x07|\x1b\\)?|[@-Z\\^_=>])")
 _TAIL = 50
 
 

@@ -88,6 +88,14 @@ def test_the_calls_above_are_all(cloud: Cloud) -> None:
     assert set(CALLS) == set(cloud.calls())
 
 
+def test_a_start_is_cheap_for_the_rate_limit(cloud: Cloud) -> None:
+    """Looking often costs nothing while nothing changes: some seconds of boot, at most 6 requests."""
+    cloud.aws.settings.boot_seconds = 3.0
+    assert cloud.run("start", gpus="0") == 0, cloud.told()
+    assert cloud.world.served.github.counted_calls <= 6
+    assert len(cloud.world.served.faults.calls("GET", r"runners/\d+$")) > 3
+
+
 def _everything_has_landed(cloud: Cloud) -> None:
     """Wait, less than two seconds, for the requests that the fault holds back."""
     deadline = time.monotonic() + 5
