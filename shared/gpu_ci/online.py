@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 # A look costs no rate limit while nothing changes (a 304); the wait behind "online" is half of it.
 LOOK_SECONDS: Final = 0.8
+# With several machines the looks at each are further apart: GitHub grants 900 requests a minute, of
+# whatever kind, to all who use the token (rate limits for the REST API, secondary limits).
+MOST_AT_ONCE: Final = 4
 # The cloud is asked less often: how the machine is, and what its boot script says.
 MACHINE_LOOKS: Final = 6
 GONE_SECONDS: Final = 5.0
@@ -64,7 +67,8 @@ def wait_online(rental: Rental, deadline: Deadline, launched: Callable[[], None]
     waiting cannot help.
     """
     watches = {lease.index: Watch() for lease in rental.leases}
-    for turn in every(LOOK_SECONDS, deadline):
+    pace = LOOK_SECONDS * min(len(rental.leases), MOST_AT_ONCE)
+    for turn in every(pace, deadline):
         for lease in rental.leases:
             if lease.online_at:
                 continue
