@@ -218,3 +218,13 @@ def test_all_problems_are_told_at_once() -> None:
     """One look is enough to mend a file."""
     text = "on: issues\njobs: {a: {runs-on: x, container: c, steps: [{uses: o/r@v1}]}}"
     assert len(problems_of(text)) == 3
+
+
+@pytest.mark.parametrize("page", ["README.md", "action-start/README.md"])
+def test_the_workflows_to_paste_can_be_tried(page: str) -> None:
+    """What a reader pastes first runs in the demo; logging in to the cloud is left out, and told."""
+    text = (ROOT / page).read_text().partition("```yaml\n")[2].partition("```")[0]
+    made = copy(text)
+    assert made.jobs == ("start", "test", "stop")
+    assert "configure-aws-credentials" not in made.content
+    assert any("configure-aws-credentials is left out" in note for note in made.notes)

@@ -6,6 +6,7 @@ What is changed, and nothing else:
 * every job gets a first and a last step (`act_job.py`) that keep the sandbox's record of it; in a
   job whose `runs-on` comes from another job's outputs they make the rented runner hold that job;
 * the actions of this library get the local provider, and lose what only a cloud knows;
+* steps that only log in to a cloud are left out;
 * one event triggers it, without filters.
 """
 
@@ -35,6 +36,9 @@ LEAVE: Final = "gpu-ci-leave"
 EVENTS: Final = ("push", "workflow_dispatch", "pull_request", "schedule")
 OURS: Final = re.compile(r"(?P<repository>[\w.-]+/gpu-ci)/(?P<folder>action-[\w-]+)@(?P<ref>\S+)")
 CHECKOUT: Final = re.compile(r"actions/checkout@\S+")
+LOGIN: Final = re.compile(
+    r"(?:aws-actions/configure-aws-credentials|azure/login|google-github-actions/auth)@\S+"
+)
 EXPRESSION: Final = re.compile(r"\s*\$\{\{(?P<inner>(?:(?!\}\}).)*)\}\}\s*", re.DOTALL)
 NAMED: Final = r"\b{0}(?:\.([A-Za-z_]\w*)|\[\s*'([A-Za-z_]\w*)'\s*\])"
 # Inputs of our actions that mean nothing here, or that must not be done to this machine.
@@ -136,7 +140,11 @@ class _Rewriting:
         for key in ("container", "services"):
             if key in job:
                 self.problems.append(f"Job {name} has {key}, which needs a container engine.")
-        steps = [self._step(name, step) for step in job.get("steps", [])]
+        steps = [
+            self._step(name, step)
+            for step in job.get("steps", [])
+            if not self._is_login(name, step)
+        ]
         env = self._env(name, job)
         return {**job, "runs-on": LABEL, "steps": [_enter(name, env), *steps, _leave(name, env)]}
 
@@ -152,6 +160,12 @@ class _Rewriting:
             "MATRIX": "${{ toJSON(matrix) }}" if _has_matrix(job) else "",
         }
         return {f"{act_job.PREFIX}{key}": value for key, value in told.items()}
+
+    def _is_login(self, job: str, step: Mapping[str, Any]) -> bool:
+        login = LOGIN.fullmatch(step.get("uses", ""))
+        if login:
+            self.notes.append(f"Job {job}: {login[0].partition('@')[0]} is left out.")
+        return login is not None
 
     def _step(self, job: str, step: dict[str, Any]) -> dict[str, Any]:
         uses = step.get("uses")
