@@ -852,8 +852,16 @@ class Power:
         """Boot a machine that powers off; sysrq is a plain file."""
         boot = self.world.boot("listen", lifetime=40)
         boot = replace(boot, place=replace(boot.place, ends_by="poweroff"))
-        env = {"GPU_CI_BOOT_SYSRQ": str(self.world.folder / "sysrq")}
+        env = {
+            "GPU_CI_BOOT_SYSRQ": str(self.world.folder / "sysrq"),
+            "GPU_CI_BOOT_INSTANCE": str(self.instance),
+        }
         return self.world.start(boot, GPU_CI_BOOT_PATIENCE="300", **env)
+
+    @property
+    def instance(self) -> Path:
+        """Where cloud-init would keep the machine's id."""
+        return self.world.folder / "instance-id"
 
     def asked(self) -> list[str]:
         path = self.world.folder / "asked"
@@ -872,6 +880,27 @@ def test_powering_off(world: World) -> None:
     machine.wait_for(lambda: any("apt-daily.timer" in line for line in power.asked()))
     assert not [line for line in power.asked() if line.startswith("poweroff")]
     assert not (world.folder / "sysrq").exists()
+
+
+def test_a_reboot_is_the_end(world: World) -> None:
+    """User data runs once, so a machine that its job reboots would have no timers: it ends instead.
+    A machine made from its disk is another one, and boots."""
+    power = Power(world)
+    power.works("shutdown", "systemctl", "systemd-run")
+    power.instance.write_text("i-0123\n")
+    machine = power.start()
+    unit = machine.root / "gpu-ci-rebooted.service"
+    machine.wait_for(lambda: f"systemctl enable {unit}" in power.asked())
+    machine.wait_for(lambda: "shutdown -h now" in power.asked())  # and then nothing for minutes
+    start = unit.read_text().partition("ExecStart=")[2].partition("\n")[0].split()
+    env = {"PATH": f"{world.folder}/bin:/usr/bin:/bin"}
+    (world.folder / "asked").unlink()
+    power.instance.write_text("i-4567\n")
+    subprocess.run(start, env=env, check=True)
+    assert power.asked() == []
+    power.instance.write_text("i-0123\n")
+    subprocess.run(start, env=env, check=True)
+    assert power.asked() == ["shutdown -h now"]
 
 
 def test_powering_off_by_the_last_way(world: World) -> None:

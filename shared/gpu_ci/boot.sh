@@ -22,6 +22,7 @@
 #   GPU_CI_BOOT_DISK_MIB  how much disk must be free (1024)
 #   GPU_CI_BOOT_GPU_USED  how much of a GPU's memory may be in use before the job, in percent (25)
 #   GPU_CI_BOOT_SYSRQ     the last way to power off (/proc/sysrq-trigger)
+#   GPU_CI_BOOT_INSTANCE  where cloud-init keeps the machine's id (/var/lib/cloud/data/instance-id)
 # shellcheck disable=SC2317 # functions are reached through retry and trap
 
 # No -e and no -u: a slip in here must never end the watcher. No -x: the values hold a secret.
@@ -71,7 +72,8 @@ tries=${GPU_CI_BOOT_TRIES:-}
 disk_mib=${GPU_CI_BOOT_DISK_MIB:-1024}
 gpu_used=${GPU_CI_BOOT_GPU_USED:-25}
 sysrq=${GPU_CI_BOOT_SYSRQ:-/proc/sysrq-trigger}
-for name in TICK BEAT HOLD GRACE PATIENCE PAUSE TRIES DISK_MIB GPU_USED SYSRQ; do
+instance=${GPU_CI_BOOT_INSTANCE:-/var/lib/cloud/data/instance-id}
+for name in TICK BEAT HOLD GRACE PATIENCE PAUSE TRIES DISK_MIB GPU_USED SYSRQ INSTANCE; do
     unset "GPU_CI_BOOT_$name"
 done
 
@@ -325,7 +327,26 @@ second_timer() {
     # An upgrade in the background holds apt's lock and may replace the driver in use.
     systemctl mask --runtime --now --no-block apt-daily.timer apt-daily-upgrade.timer \
         unattended-upgrades.service
+    end_at_reboot
 } >/dev/null 2>&1
+
+end_at_reboot() {
+    # User data runs once: after a reboot there would be no timers, and no runner. A machine made from
+    # this one's disk has another id, and boots.
+    id=$(cat "$instance") || return
+    cat >"$ROOT/rebooted.sh" <<END
+[ "\$(cat '$instance')" != '$id' ] || shutdown -h now || poweroff -f
+END
+    cat >"$ROOT/gpu-ci-rebooted.service" <<END
+[Unit]
+After=cloud-init.service
+[Service]
+ExecStart=/bin/sh $ROOT/rebooted.sh
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl enable "$ROOT/gpu-ci-rebooted.service"
+}
 
 # --- the phases ------------------------------------------------------------------------------------
 
