@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SUMMARY_LIMIT = 1024 * 1024
 # The variables that carry secrets into an entry file.
 SECRETS = ("INPUT_GITHUB_TOKEN", "INPUT_APP_PRIVATE_KEY", "GPU_CI_RUN_TOKEN")
+_printed: dict[str, str] = {}
 _one_at_a_time = threading.Lock()
 
 
@@ -102,10 +103,11 @@ def error(failure: GpuCiError | str) -> None:
 
 
 def output(name: str, value: str) -> None:
-    """Set an output of the step; in a terminal, print it."""
+    """Set an output of the step; in a terminal, print it when it is new."""
     if os.environ.get("GITHUB_OUTPUT"):
         core.set_output(name, value)
-    else:
+    elif _printed.get(name) != value:
+        _printed[name] = value
         say(f"{name}: {value}")
 
 

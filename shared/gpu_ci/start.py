@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gpu_ci import actions
@@ -85,16 +86,22 @@ def _rent(rental: Rental, deadline: Deadline) -> None:
     for index in range(rental.plan.count):
         rental.launch(Lease(index=index))
         _write_outputs(rental)
-    _ask_prices(rental)
-    wait_online(rental, deadline, lambda: _write_outputs(rental))
-    _write_outputs(rental)
+    _add_prices(rental)
+    wait_online(rental, deadline, partial(_note_replacement, rental))
     _write_times(rental)
 
 
-def _ask_prices(rental: Rental) -> None:
+def _note_replacement(rental: Rental) -> None:
+    """Name the new machine at once; what it costs can wait for the answer."""
+    _write_outputs(rental)
+    _add_prices(rental)
+
+
+def _add_prices(rental: Rental) -> None:
     for lease in rental.leases:
-        if lease.machine:
+        if lease.machine and lease.machine.price is None:
             lease.machine = replace(lease.machine, price=rental.provider.price(lease.machine))
+    _write_outputs(rental)
 
 
 def _write_outputs(rental: Rental) -> None:

@@ -266,6 +266,7 @@ def test_a_machine_without_its_gpu_is_replaced(cloud: Cloud) -> None:
     cloud.aws.settings.on_boot = boot
     assert cloud.run("start", machine="g5.xlarge,g4dn.xlarge") == 0, cloud.told()
     assert cloud.output("machine-type") == "g4dn.xlarge"
+    assert json.loads(cloud.output("machine"))["price"]["per_hour"] == 0.526
     assert len(cloud.aws.instances()) == 1
     assert len(cloud.world.runner_names()) == 1
 
