@@ -3,8 +3,7 @@
 How long after "online" a start returns, how many GitHub requests count, how long a stop takes as a
 whole process, and how much memory the largest process of each needs.
 
-    sh shared/run check -k nothing   # once: makes the environment that has moto
-    python benchmarks/loop.py [--runs 9] [--long]
+    uv run --all-extras --group test benchmarks/loop.py [--runs 15] [--long]
 
 `--long` adds a start whose machine boots for 60 s.
 """
@@ -104,7 +103,7 @@ def _wait(step: Step) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--long", action="store_true")
     arguments = parser.parse_args()
     # Spread over the pause between two looks, so that no run is lucky.
