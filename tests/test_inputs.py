@@ -219,3 +219,14 @@ def test_options_may_be_written_with_hyphens_or_underscores(provider: str) -> No
     for given_options in (written, {n.replace("_", "-"): v for n, v in written.items()}):
         env = start_env(provider=provider, provider_options=json.dumps(given_options))
         assert StartInputs.read(env).provider_options == options
+
+
+def test_a_stop_in_a_terminal_is_told_what_to_stop() -> None:
+    """Without a run there is nothing to look for: it says so, instead of finding nothing."""
+    env = {"INPUT_PROVIDER": "local", "INPUT_GITHUB_TOKEN": "t"}
+    with pytest.raises(BadInputs) as caught:
+        StopInputs.read(env)
+    assert [problem.split(" ")[0] for problem in caught.value.problems] == [
+        "GITHUB_REPOSITORY",
+        "key",
+    ]

@@ -78,7 +78,8 @@ def test_each_input_reaches_the_code_under_its_own_name(action: str) -> None:
 def test_the_defaults_are_those_of_the_code(action: str) -> None:
     """Whoever runs it from a terminal gets what a workflow gets."""
     inputs = ACTIONS[action][0]
-    needed = {"GITHUB_REPOSITORY": REPOSITORY, "INPUT_PROVIDER": "local", "INPUT_GITHUB_TOKEN": "t"}
+    needed = {"GITHUB_REPOSITORY": REPOSITORY, "GITHUB_RUN_ID": "7"}
+    needed |= {"INPUT_PROVIDER": "local", "INPUT_GITHUB_TOKEN": "t"}
     declared = {
         variable(name): str(spec.get("default", "")).replace(
             "${{ github.api_url }}", "https://api.github.com"

@@ -22,6 +22,8 @@ FROM_ENVIRONMENT: Final = {
     "app-private-key": ("GPU_CI_APP_PRIVATE_KEY",),
 }
 
+SECRETS: Final = "Secrets come from the environment: GITHUB_TOKEN, or GPU_CI_APP_PRIVATE_KEY."
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
@@ -79,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpu-ci",
         description="Rent a GPU machine as a single-use GitHub runner, and give it back.",
-        epilog="Secrets come from the environment: GITHUB_TOKEN, or GPU_CI_APP_PRIVATE_KEY.",
+        epilog=SECRETS,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     texts = {
@@ -89,7 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     }
     for command, text in texts.items():
         inputs = StopInputs if command == "stop" else StartInputs
-        _add_flags(commands.add_parser(command, help=text, description=text), input_names(inputs))
+        action = "action-stop" if command == "stop" else "action-start"
+        more = f"The flags are the inputs of {action}; its README says what each means. {SECRETS}"
+        parsed = commands.add_parser(command, help=text, description=text, epilog=more)
+        _add_flags(parsed, input_names(inputs))
     demo = commands.add_parser("demo", help="run the whole loop on this machine, offline")
     demo.add_argument("--workflow", metavar="FILE", help="run this workflow file under act")
     commands.add_parser("sandbox", help="serve the stand-in for GitHub until it is interrupted")

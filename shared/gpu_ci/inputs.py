@@ -130,11 +130,7 @@ class StartInputs:
             )
         if self.online_timeout > self.max_lifetime:
             reader.problem("online-timeout-minutes is longer than max-lifetime-minutes.")
-        if not re.fullmatch(r"[^/\s]+/[^/\s]+", reader.env.get("GITHUB_REPOSITORY", "")):
-            reader.problem(
-                "GITHUB_REPOSITORY is not set to owner/name. In a workflow the runner sets it; in a "
-                "terminal give --repository owner/name."
-            )
+        reader.look_at_repository()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +161,12 @@ class StopInputs:
             release=reader.choice("release", RELEASES),
             provider_options=reader.options("provider-options", provider),
         )
+        reader.look_at_repository()
+        if not (inputs.machine or inputs.key or env.get("GITHUB_RUN_ID")):
+            reader.problem(
+                "key is empty, and so is machine. In a workflow stop then looks at its own run; "
+                "in a terminal there is none: give the key or the handle that start had."
+            )
         if inputs.release == "pause" and provider in {"ec2", "local"}:
             reader.problem(f"release: {provider} cannot pause a machine. Use auto or terminate.")
         reader.finish()
@@ -186,6 +188,13 @@ class Reader:
         """Raise BadInputs if there was any problem."""
         if self._problems:
             raise BadInputs(self._problems)
+
+    def look_at_repository(self) -> None:
+        if not re.fullmatch(r"[^/\s]+/[^/\s]+", self.env.get("GITHUB_REPOSITORY", "")):
+            self.problem(
+                "GITHUB_REPOSITORY is not set to owner/name. In a workflow the runner sets it; in a "
+                "terminal give --repository owner/name."
+            )
 
     def raw(self, name: str) -> str:
         return self.env.get(variable(name), "")
