@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.sandbox.faults import Match, Rule, drop, hang, land_late, lose_answer
+from gpu_ci.errors import QuotaExceeded
+from gpu_ci.sandbox.faults import Match, Rule, aws_error, drop, hang, land_late, lose_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,7 @@ WAITING_CALLS = ("GetConsoleOutput", "DescribeInstances")
 SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 # The runner kills 10 s after the first signal; what must be given back is, by then, for long.
 GIVEN_BACK_WITHIN = 7.0
+QUOTA = QuotaExceeded.exit_code
 
 
 @pytest.mark.parametrize("signum", SIGNALS, ids=lambda s: s.name)
@@ -51,6 +53,61 @@ def test_killed_while_waiting(cloud: Cloud, call: str, signum: signal.Signals) -
     killed_at = _kill_at(cloud, call, "before", signum)
     cloud.begin("start", gpus="0")
     _ends_with_nothing_left(cloud, signum, killed_at)
+
+
+@pytest.mark.parametrize("signum", SIGNALS, ids=lambda s: s.name)
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("call", ["POST generate-jitconfig", "RunInstances"])
+def test_killed_at_the_second_of_two(
+    cloud: Cloud, call: str, phase: Phase, signum: signal.Signals
+) -> None:
+    """With the first machine rented and the second on its way, neither is left."""
+    killed_at = _kill_at(cloud, call, phase, signum, nth=2)
+    cloud.begin("start", gpus="0", count="2")
+    _ends_with_nothing_left(cloud, signum, killed_at)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("call", ["DELETE *", "TerminateInstances"])
+def test_killed_while_replacing(
+    cloud: Cloud, call: str, phase: Phase, signum: signal.Signals
+) -> None:
+    """A machine whose GPU is bad (pain 23) is just being given back for another one."""
+    cloud.aws.settings.on_boot = lambda instance_id, _: cloud.aws.set_console(
+        instance_id, "gpu-ci boot 1790000000 failed gpu ERR! in power\n"
+    )
+    killed_at = _kill_at(cloud, call, phase, signum)
+    cloud.begin("start")
+    _ends_with_nothing_left(cloud, signum, killed_at)
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("call", ["DELETE *", "TerminateInstances"])
+def test_killed_while_giving_back(cloud: Cloud, call: str, phase: Phase) -> None:
+    """A start that failed dies in its own clean-up: a stop finds what it had not reached."""
+    killed_at = _kill_a_failing_start(cloud, call, phase, signal.SIGKILL)
+    _ends_with_nothing_left(cloud, signal.SIGKILL, killed_at)
+
+
+@pytest.mark.parametrize("call", ["DELETE *", "TerminateInstances"])
+def test_cancelled_while_giving_back(cloud: Cloud, call: str) -> None:
+    """A cancel does not keep a failed start from giving back, nor hide why it failed."""
+    killed_at = _kill_a_failing_start(cloud, call, "before", signal.SIGINT)
+    assert cloud.zygote.wait() == QUOTA, cloud.told()
+    assert killed_at
+    assert cloud.left() == [], cloud.told()
+
+
+def _kill_a_failing_start(
+    cloud: Cloud, call: str, phase: Phase, signum: signal.Signals
+) -> list[float]:
+    """Begin a start that gets one of its two machines, and gives it back."""
+    limit = aws_error("VcpuLimitExceeded", "limit of 4", action="RunInstances", nth=2, times=None)
+    cloud.aws.faults.add(limit)
+    killed_at = _kill_at(cloud, call, phase, signum)
+    cloud.begin("start", gpus="0", count="2")
+    return killed_at
 
 
 CREATES: dict[str, Callable[[Match], Rule]] = {
@@ -107,14 +164,19 @@ def _everything_has_landed(cloud: Cloud) -> None:
     pytest.fail("a late request never landed")
 
 
-def _kill_at(cloud: Cloud, call: str, phase: Phase, signum: signal.Signals) -> list[float]:
-    """Arrange for the signal; return a list that will hold when it was sent."""
+def _kill_at(
+    cloud: Cloud, call: str, phase: Phase, signum: signal.Signals, nth: int = 1
+) -> list[float]:
+    """Arrange for the signal at the nth such call; return a list that will hold when it was sent."""
     sent: list[float] = []
+    met: list[int] = []
 
-    def hook(_number: int, at: Phase, request: Request) -> None:
-        if not sent and at == phase and cloud.name(request) == call:
-            sent.append(time.monotonic())
-            cloud.kill(signum)
+    def hook(number: int, at: Phase, request: Request) -> None:
+        if at == phase and cloud.name(request) == call:
+            met.append(number)
+            if len(met) == nth:
+                sent.append(time.monotonic())
+                cloud.kill(signum)
 
     cloud.world.served.faults.on_request(hook)
     cloud.aws.faults.on_request(hook)
