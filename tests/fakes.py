@@ -68,6 +68,8 @@ class FakeProvider(Provider):
 
     name: ClassVar[str] = "fake"
     Options: ClassVar[type[Any]] = FakeOptions
+    keeps: ClassVar[bool] = False
+    secrets: ClassVar[Sequence[str]] = ()
 
     def __init__(self, options: FakeOptions, env: Mapping[str, str], clock: FakeClock) -> None:
         self.clock = clock
@@ -255,12 +257,12 @@ class World:
         github = FakeGitHub(deadline, provider.journal)
         rental = Rental(
             inputs=start_inputs,
-            plan=plan_start(start_inputs, Identity.from_environment(env), provider, "nonce"),
+            plan=plan_start(start_inputs, Identity.from_environment(env), provider, "deadbeef"),
             provider=provider,
             github=github,
             builds=(RunnerBuild(architecture="x64", url="http://127.0.0.1:9/r", sha256="0"),),
             cancellation=Cancellation(),
-            clock=clock,
+            deadline=deadline,
             say=said.append,
         )
         return cls(clock=clock, provider=provider, github=github, rental=rental, said=said)

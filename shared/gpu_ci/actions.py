@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 # The runner drops a summary of more than 1 MiB with a message (actions/runner, file commands).
 SUMMARY_LIMIT = 1024 * 1024
 # The variables that carry secrets into an entry file.
-SECRETS = ("INPUT_GITHUB_TOKEN", "INPUT_APP_PRIVATE_KEY", "GPU_CI_RUN_TOKEN")
+SECRETS = (
+    "INPUT_GITHUB_TOKEN", "INPUT_APP_PRIVATE_KEY", "GPU_CI_RUN_TOKEN", "JL_API_KEY", "JL_SSH_KEY",
+)  # fmt: skip
 _printed: dict[str, str] = {}
 _one_at_a_time = threading.Lock()
 

@@ -46,7 +46,7 @@ def _checks(rental: Rental) -> Iterator[Check]:
     for candidate in rental.plan.candidates:
         if (candidate.type, candidate.region) not in seen:
             seen.add((candidate.type, candidate.region))
-            yield from rental.provider.check(rental.order(lease, candidate, registration))
+            yield from rental.provider.check(rental.order(lease, registration, candidate))
 
 
 def _name_is_free(rental: Rental) -> Check:

@@ -16,7 +16,10 @@ GpuCiError
 │   ├── QuotaExceeded        21  the account may not have more
 │   ├── NotPermitted         22  credentials missing, expired, or without the right
 │   ├── WrongRequest         23  image, subnet, type … that the cloud does not know
-│   └── CloudUnreachable     24  no answer, or none that means anything
+│   ├── CloudUnreachable     24  no answer, or none that means anything
+│   ├── NoSuchMachine        25  no machine has the name that was given
+│   ├── NameShared           26  several machines have it, so none can be meant
+│   └── InUse                27  another run holds the machine
 ├── StartFailed
 │   ├── BootFailed           30  the boot script failed or fell silent
 │   ├── MachineEnded         30  the machine ended before its runner was online
@@ -149,6 +152,24 @@ class CloudUnreachable(CloudError):
     """No answer, or one that means nothing; what was asked may or may not have happened."""
 
     exit_code = 24
+
+
+class NoSuchMachine(CloudError):
+    """No machine has the name that was given, and no type was named to make it of."""
+
+    exit_code = 25
+
+
+class NameShared(CloudError):
+    """Several machines have the name that was given; which one is meant is not known."""
+
+    exit_code = 26
+
+
+class InUse(CloudError):
+    """Another run held the machine until the deadline."""
+
+    exit_code = 27
 
 
 class StartFailed(GpuCiError):

@@ -6,7 +6,7 @@ One half's failure never stops the other; what could not be given back is said, 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -40,7 +40,8 @@ class Debt:
 
     `label` and `starter` are those of its tags. `search_name` says that an answer was lost: a
     registration of `name` may exist. `search` asks the provider for machines whose create call was
-    not answered.
+    not answered. A kept machine is `put_away` instead, under its lock; `left` is why there was
+    nothing to do.
     """
 
     name: str
@@ -50,6 +51,8 @@ class Debt:
     machine: Machine | None = None
     search_name: bool = False
     search: Callable[[], Sequence[Machine]] | None = None
+    put_away: Callable[[Deadline], Machine | str] | None = None
+    left: str = ""
     troubles: list[str] = field(default_factory=list)
     released: list[Machine] = field(default_factory=list)
     removed: int = 0
@@ -68,8 +71,7 @@ class Giver:
     def give_back(self, debts: Sequence[Debt]) -> None:
         """Give all back. Raises StillThere with every trouble at the end."""
         if self.hurried:
-            halves = [(half, debt) for debt in debts for half in (self._runner, self._machine)]
-            _all_at_once([partial(half, debt) for half, debt in halves])
+            _all_at_once([partial(half, debt) for debt in debts for half in self._halves(debt)])
         elif len(debts) == 1:  # in this thread, where a cancel can end the waiting
             self._in_order(debts[0])
         else:
@@ -79,10 +81,34 @@ class Giver:
             raise StillThere("\n\n".join(troubles))
 
     def _in_order(self, debt: Debt) -> None:
+        if debt.put_away:
+            self._kept(debt, debt.put_away)
+            return
         still_busy = self._runner(debt)
         self._machine(debt)
         if still_busy:
             self._runner(debt, last=True)
+
+    def _halves(self, debt: Debt) -> tuple[Callable[[Debt], object], ...]:
+        """Return what can be done at the same time; a kept machine is touched under its lock."""
+        return (self._in_order,) if debt.put_away else (self._runner, self._machine)
+
+    def _kept(self, debt: Debt, put_away: Callable[[Deadline], Machine | str]) -> None:
+        try:
+            done = put_away(self.deadline)
+        except (CloudError, GitHubError) as error:
+            debt.troubles.append(
+                f"Machine {debt.name} may be running, and is billed then. {error} Look at it in "
+                "the cloud's console, or run stop again."
+            )
+            return
+        if isinstance(done, str):
+            debt.left = done
+        elif debt.machine:  # only the handle knows since when it is billed
+            began, price = debt.machine.launched_at, debt.machine.price
+            debt.released.append(replace(done, launched_at=began, price=price))
+        else:
+            debt.released.append(done)
 
     def _runner(self, debt: Debt, *, last: bool = False) -> bool:
         """Remove the registration; return True if it is busy and should be tried once more."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 PREFIX = "gpu-ci"
 # GitHub takes 64 characters for a runner's name; JarvisLabs takes 40 for an instance's.
@@ -58,10 +58,64 @@ class Identity:
         room = max(0, NAME_LIMIT - len(stem) - len(tail))
         return stem + (slug(self.key)[:room].strip("-") or "x") + tail
 
+    def label(self, name: str, nonce: str) -> str:
+        """Return a label that no other job can aim at; `nonce` is eight random hexadecimal digits."""
+        return "-".join(part for part in (name, self.starter, nonce) if part)
+
     def key_mark(self) -> str:
         """Return the part of the names that tells the starts of one run apart."""
-        digest = hashlib.sha256(f"{self.repository}\n{self.key}".encode()).hexdigest()[:6]
-        return f"-{digest}-"
+        return key_mark(self.repository, self.key)
+
+
+def key_mark(repository: str, key: str) -> str:
+    """Return what the names of one start's machines have in common and no other start's have."""
+    digest = hashlib.sha256(f"{repository}\n{key}".encode()).hexdigest()[:6]
+    return f"-{digest}-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """What a name or a label of ours tells of the start that made it.
+
+    `starter` is "" where it is not told: a name never tells it, a label does if the runner did.
+    """
+
+    run_id: str
+    attempt: str
+    key_mark: str
+    starter: str = ""
+
+    def fits(self, wanted: Mapping[str, str]) -> bool:
+        """Say whether a machine with this mark can have these tags.
+
+        A key is only known together with its repository. Raises KeyError for what no mark tells.
+        """
+        wanted = dict(wanted)
+        repository, key = wanted.pop("repository", ""), wanted.pop("key", None)
+        known = {"run_id": self.run_id, "attempt": self.attempt}
+        fits_key = key is None or self.key_mark == key_mark(repository, key)
+        return all(known[field] == value for field, value in wanted.items()) and fits_key
+
+
+_NAME = rf"{PREFIX}-(?P<run_id>\d+)-(?P<attempt>\d+)-.+(?P<key_mark>-[0-9a-f]{{6}}-)\d+(?:r\d+)?"
+_LABEL = _NAME + r"(?:-(?P<starter>\d+))?-[0-9a-f]{8}"
+
+
+def read_name(name: str) -> Mark | None:
+    """Read a name that `Identity.name` made; None for any other."""
+    found = re.fullmatch(_NAME, name)
+    return Mark(**found.groupdict()) if found else None
+
+
+def our_label(labels: Iterable[str]) -> str:
+    """Return the label among a runner's that `Identity.label` made, "" when there is none."""
+    return next((each for each in labels if re.fullmatch(_LABEL, each)), "")
+
+
+def read_label(label: str) -> Mark | None:
+    """Read a label that `Identity.label` made; None for any other."""
+    found = re.fullmatch(_LABEL, label)
+    return Mark(**found.groupdict(default="")) if found else None
 
 
 def run_prefix(run_id: str) -> str:

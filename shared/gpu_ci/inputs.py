@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gpu_ci.errors import BadInputs
+from gpu_ci.identity import read_name
 from gpu_ci.machine import Machine, from_handle
 from gpu_ci.providers import PROVIDERS, provider_class, read_options
 
@@ -52,7 +53,7 @@ class GitHubInputs:
                 "app-id and app-private-key belong together: give both, or a github-token."
             )
         elif not inputs.token and not inputs.app_id:
-            reader.problem(WITHOUT_CREDENTIALS)
+            reader.missing.append("github-token")
         return inputs
 
 
@@ -61,6 +62,16 @@ WITHOUT_CREDENTIALS = (
     "`repo`, a fine-grained one with Administration: write, or app-id and app-private-key; the "
     "workflow's own GITHUB_TOKEN can never register a runner. If the secret exists, this run does "
     "not get it: pull requests from forks and from Dependabot run without secrets."
+)
+ONE_UNSET = (
+    "{0} is not set. Give it to the step under env, from a secret of the repository or organisation. "
+    "If the secret exists, this run does not get it: pull requests from forks and from Dependabot "
+    "run without secrets."
+)
+SEVERAL_UNSET = (
+    "No machine can be had, because this run has no secrets ({0} are empty), as no run of a pull "
+    "request from a fork or from Dependabot has: a maintainer can run it from a branch of the "
+    "repository, and if this is one, the secrets are missing in its settings."
 )
 
 
@@ -107,7 +118,7 @@ class StartInputs:
             market=reader.choice("market", MARKETS),
             image=reader.text("image"),
             disk_gb=reader.whole("disk-gb", 0, most=16384),
-            machine_name=reader.text("machine-name"),
+            machine_name=reader.machine_name(provider),
             gpus=reader.whole("gpus", 1, most=64),
             online_timeout=reader.minutes("online-timeout-minutes", 15),
             max_lifetime=reader.minutes("max-lifetime-minutes", 360),
@@ -123,10 +134,14 @@ class StartInputs:
     def _look_across(self, reader: Reader) -> None:
         if not self.github.organization and self.runner_group:
             reader.problem("runner-group needs organization: a repository has only one group.")
-        if self.machine_name and self.provider in {"ec2", "local"}:
+        if self.machine_name and self.count > 1:
             reader.problem(
-                f"machine-name is for providers that keep a machine; {self.provider} makes a new "
-                "one for each start. Remove machine-name, or name the type under machine."
+                "count is more than 1, and machine-name names one machine: start it once."
+            )
+        if self.registration == "token" and reader.keeps(self.provider):
+            reader.problem(
+                f"registration: token is not for {self.provider}: the registration is what locks a "
+                "machine and tells whose it is, so it has to be there first. Use jit."
             )
         if self.online_timeout > self.max_lifetime:
             reader.problem("online-timeout-minutes is longer than max-lifetime-minutes.")
@@ -157,17 +172,17 @@ class StopInputs:
             machine=reader.handle("machine", provider),
             key=reader.key(),
             region=reader.several("region"),
-            machine_name=reader.text("machine-name"),
+            machine_name=reader.machine_name(provider),
             release=reader.choice("release", RELEASES),
             provider_options=reader.options("provider-options", provider),
         )
         reader.look_at_repository()
-        if not (inputs.machine or inputs.key or env.get("GITHUB_RUN_ID")):
+        if not (inputs.machine or inputs.machine_name or inputs.key or env.get("GITHUB_RUN_ID")):
             reader.problem(
                 "key is empty, and so is machine. In a workflow stop then looks at its own run; "
                 "in a terminal there is none: give the key or the handle that start had."
             )
-        if inputs.release == "pause" and provider in {"ec2", "local"}:
+        if inputs.release == "pause" and provider and not reader.keeps(provider):
             reader.problem(f"release: {provider} cannot pause a machine. Use auto or terminate.")
         reader.finish()
         return inputs
@@ -178,6 +193,7 @@ class Reader:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self.env = env
+        self.missing: list[str] = []
         self._problems: list[str] = []
 
     def problem(self, text: str) -> None:
@@ -186,6 +202,11 @@ class Reader:
 
     def finish(self) -> None:
         """Raise BadInputs if there was any problem."""
+        if self.missing == ["github-token"]:
+            self.problem(WITHOUT_CREDENTIALS)
+        elif self.missing:
+            text = ONE_UNSET if len(self.missing) == 1 else SEVERAL_UNSET
+            self.problem(text.format(" and ".join(self.missing)))
         if self._problems:
             raise BadInputs(self._problems)
 
@@ -271,10 +292,32 @@ class Reader:
     def provider(self, name: str) -> str:
         text = self.text(name)
         if text in PROVIDERS:
+            secrets = provider_class(text).secrets
+            self.missing += [secret for secret in secrets if not self.env.get(secret)]
             return text
         problem = f"{name} is {text!r}" if text else f"{name} is missing"
         self.problem(f"{problem}; it must be one of {', '.join(PROVIDERS)}.")
         return ""
+
+    @staticmethod
+    def keeps(provider: str) -> bool:
+        """Say whether the provider keeps named machines; False for one that is not known."""
+        return bool(provider) and provider_class(provider).keeps
+
+    def machine_name(self, provider: str) -> str:
+        """Read the name of a kept machine, which is a runner's name too."""
+        name = self.text("machine-name")
+        if name and provider and not self.keeps(provider):
+            self.problem(
+                f"machine-name is for providers that keep a machine; {provider} makes a new one "
+                "for each start. Remove machine-name, or name the type under machine."
+            )
+        elif name and (read_name(name) or not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name)):
+            self.problem(
+                f"machine-name is {name!r}; it must be 1 to 40 letters, digits, - and _, and not "
+                "like the names that this library gives to machines of one run."
+            )
+        return name
 
     def options(self, name: str, provider: str) -> Any:
         text = self.text(name, "{}")

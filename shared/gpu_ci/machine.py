@@ -20,6 +20,8 @@ class State(Enum):
 
     PENDING = "pending"
     RUNNING = "running"
+    PAUSED = "paused"  # only its disk is billed; it can be resumed
+    FAILED = "failed"  # the cloud gave up on it; whether it is billed is not known
     ENDING = "ending"  # no longer billed, not yet gone
     GONE = "gone"
 
@@ -37,8 +39,9 @@ class Price:
 class Machine:
     """One rented machine.
 
-    `launched_at` is in seconds since the epoch, by the provider's clock where it tells;
-    `started` is False for a machine that ran already and was taken over.
+    `launched_at` is in seconds since the epoch, by the provider's clock where it tells, 0 where
+    nobody does. `kept` says that it has a name of its own and is paused rather than ended;
+    `started` is False for a kept machine that somebody else had started and that was taken over.
     """
 
     provider: str
@@ -49,6 +52,7 @@ class Machine:
     type: str = ""
     market: str = "on-demand"
     launched_at: float = 0.0
+    kept: bool = False
     started: bool = True
     price: Price | None = None
 

@@ -35,7 +35,8 @@ def why_needed(
     """Return why the machine is still needed, "" if nothing needs it.
 
     `label` and `starter` (the check run id of the job that started it, "" if unknown) are from its
-    tags; `jobs` are all jobs of the run's latest attempt, `runner` is its registration.
+    tags, or the label is only its name, with which all its labels begin; `jobs` are all jobs of the
+    run's latest attempt, `runner` is its registration.
     """
     if runner is not None and runner.busy:
         return "its runner is running a job"
@@ -43,7 +44,7 @@ def why_needed(
     for job in going:
         if runner is not None and job.runner_name == runner.name:
             return f"job {job.name!r} is {job.status} on its runner"
-        if label in job.labels:
+        if any(f"{each}-".startswith(f"{label}-") for each in job.labels):
             return f"job {job.name!r} is {job.status} and asks for its label"
         if starter and str(job.id) == starter:
             return f"job {job.name!r}, which started it, is still {job.status}"

@@ -132,9 +132,10 @@ def _look_at_machine(rental: Rental, lease: Lease, watch: Watch) -> None:
     if report.failed:
         failed = GpuUnusable if report.phase == "gpu" else BootFailed
         raise failed(f"{lease.name}: {report.phase} failed: {report.failed}.", tail=watch.tail)
-    if state in {State.ENDING, State.GONE}:
+    if state not in {State.PENDING, State.RUNNING}:
         why = f" ({report.ended})" if report.ended else ""
-        what = f"{lease.name}: the machine ended{why} before its runner was online. {watch.last_phase()}"
+        end = "ended" if state in {State.ENDING, State.GONE} else f"was {state.value}"
+        what = f"{lease.name}: the machine {end}{why} before its runner was online. {watch.last_phase()}"
         raise MachineEnded(what, tail=watch.tail)
     # Some clouds show the log only now and then: silence counts where it was seen to be live.
     if watch.news > MACHINE_LOOKS and rental.clock.now() - watch.news_at > SILENCE:

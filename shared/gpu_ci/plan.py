@@ -20,6 +20,8 @@ MARKETS = {
     "spot": ("spot",),
     "spot-then-on-demand": ("spot", "on-demand"),
 }
+# A kept machine has a type already.
+KEPT_TYPE = ("",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class StartPlan:
 
     def label(self, name: str) -> str:
         """Return the label of the machine with this name: what `runs-on` waits for."""
-        return f"{name}-{self.nonce}"
+        return self.identity.label(name, self.nonce)
 
     def token(self, name: str, candidate: Candidate) -> str:
         """Return the create call's idempotency token: other for each machine and candidate."""
@@ -58,7 +60,8 @@ def plan_start(
         count=inputs.count,
         nonce=nonce,
         candidates=candidates(
-            inputs.machine or tuple(provider.default_machines),
+            inputs.machine
+            or (KEPT_TYPE if inputs.machine_name else tuple(provider.default_machines)),
             [provider.split_region(text) for text in inputs.region or provider.default_regions],
             MARKETS[inputs.market],
         ),

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from gpu_ci.boot import Boot, Registration, render
 from gpu_ci.cancellation import BUDGET, Cancelled
-from gpu_ci.errors import CloudUnreachable, Conflict, NoCapacity, StillThere, WrongHere
+from gpu_ci.errors import (
+    CloudUnreachable,
+    Conflict,
+    NoCapacity,
+    RegistrationLost,
+    StillThere,
+    WrongHere,
+)
 from gpu_ci.give_back import Debt, Giver
 from gpu_ci.identity import Tags
-from gpu_ci.providers import Candidate, Order
+from gpu_ci.keeping import BringUp, PutAway
+from gpu_ci.lock import Claim, Lock, label_to_put_away
+from gpu_ci.needs import Asker
+from gpu_ci.providers import Candidate, Order, keeper
 from gpu_ci.waiting import Deadline
 
 if TYPE_CHECKING:
@@ -33,6 +44,8 @@ PICKUP_MARGIN: Final = 120.0
 NAMES_TRIED: Final = 5
 # How long to look for a machine whose create call was not answered, when nobody is in a hurry.
 SEARCH_SECONDS: Final = 20.0
+# How long a failed start waits until its kept machine can be paused, and is.
+PAUSE_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +108,7 @@ class Rental:
     github: GitHub
     builds: tuple[RunnerBuild, ...]
     cancellation: Cancellation
-    clock: Clock
+    deadline: Deadline
     say: Callable[[str], None]
     leases: list[Lease] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
@@ -113,14 +126,64 @@ class Rental:
             self.settle(error)
 
     @property
+    def clock(self) -> Clock:
+        return self.deadline.clock
+
+    @property
     def machines(self) -> list[Machine]:
         return [lease.machine for lease in self.leases if lease.machine]
 
     def launch(self, lease: Lease) -> Machine:
-        """Register a runner and get a machine for it from the first candidate that has one."""
+        """Register a runner and bring a machine up for it: the kept one, or a fresh one."""
         if lease not in self.leases:
             self.leases.append(lease)
-        registration = self._register(lease)
+        if self.inputs.machine_name:
+            return self._bring_up(lease)
+        return self._create(lease, self._register(lease))
+
+    def _bring_up(self, lease: Lease) -> Machine:
+        """Take the kept machine's lock, then have the machine up."""
+        identity = self.plan.identity
+        lease.name = self.inputs.machine_name
+        lease.label = self.plan.label(identity.name(lease.index, lease.replacement))
+        labels = (lease.label, *self.inputs.labels)
+        lock, lease.registering = self._lock(labels), True
+        runner, config = lock.take(self.deadline, self.say)
+        lease.runner_id, lease.registering = runner.id, False
+        registration = Registration(name=lease.name, labels=labels, jit_config=config)
+        lease.machine = BringUp(
+            keeper=keeper(self.provider),
+            name=lease.name,
+            candidates=self.plan.candidates,
+            order=partial(self.order, lease, registration),
+            create=partial(self._create, lease, registration),
+            check=partial(self._check, lock, lease),
+            note=partial(self._note, lease),
+            deadline=self.deadline,
+        ).machine()
+        return lease.machine
+
+    def _lock(self, labels: tuple[str, ...]) -> Lock:
+        identity = self.plan.identity
+        asker = Asker(check_run_id=identity.starter)
+        claim = Claim(github=self.github, identity=identity, asker=asker)
+        name = self.inputs.machine_name
+        return Lock(
+            github=self.github, name=name, labels=labels, claim=claim, group_id=self.group_id
+        )
+
+    @staticmethod
+    def _check(lock: Lock, lease: Lease) -> None:
+        if not lock.stands(lease.runner_id):
+            raise RegistrationLost(
+                f"GitHub dropped the registration of {lease.name}, and with it the lock, before "
+                "the machine was up.",
+                "Run the job again; if it comes back, the machine takes longer to wake than GitHub "
+                "keeps an idle just-in-time runner.",
+            )
+
+    def _create(self, lease: Lease, registration: Registration) -> Machine:
+        """Get a machine from the first candidate that has one."""
         left = self._candidates_after(lease.candidate)
         while left:
             candidate = left.popleft()
@@ -139,9 +202,8 @@ class Rental:
 
     def replace(self, lease: Lease) -> Machine:
         """Give a machine that did not come up back, and launch another under a new name."""
-        before = self.github.line.deadline
-        self._giver(hurried=False).give_back([lease.debt(self.provider)])
-        self.github.until(before)
+        self._giver(hurried=False).give_back([self._debt(lease)])
+        self.github.until(self.deadline)
         lease.machine, lease.runner_id, lease.replacement = None, 0, lease.replacement + 1
         return self.launch(lease)
 
@@ -180,7 +242,7 @@ class Rental:
         return Registration(name=lease.name, labels=labels, jit_config=config)
 
     def _order(self, lease: Lease, candidate: Candidate, registration: Registration) -> Machine:
-        order = self.order(lease, candidate, registration)
+        order = self.order(lease, registration, candidate)
         lease.ordering = order
         try:
             with self.cancellation.held(ANSWER_GRACE):
@@ -194,7 +256,7 @@ class Rental:
         self._note(lease, candidate, "launched")
         return machine
 
-    def order(self, lease: Lease, candidate: Candidate, registration: Registration) -> Order:
+    def order(self, lease: Lease, registration: Registration, candidate: Candidate) -> Order:
         """Return what the provider is asked for."""
         boot = Boot(
             place=self.provider.place(lease.name),
@@ -213,6 +275,7 @@ class Rental:
             boot_script=render(boot),
             image=self.inputs.image,
             disk_gb=self.inputs.disk_gb,
+            kept=bool(self.inputs.machine_name),
         )
 
     def _tags(self, lease: Lease) -> Tags:
@@ -239,7 +302,7 @@ class Rental:
         self.cancellation.finish()
         if self._settled:
             return
-        debts = [lease.debt(self.provider) for lease in self.leases]
+        debts = [self._debt(lease) for lease in self.leases]
         try:
             self._giver(hurried=isinstance(error, Cancelled)).give_back(debts)
         except StillThere as left:
@@ -249,8 +312,22 @@ class Rental:
         if debts:
             self.say(_told(debts))
 
+    def _debt(self, lease: Lease) -> Debt:
+        if not self.inputs.machine_name:
+            return lease.debt(self.provider)
+        if lease.machine and not lease.machine.started:  # somebody else's, and left as it was found
+            return Debt(name=lease.name, runner_id=lease.runner_id)
+        away = PutAway(
+            lock=self._lock((label_to_put_away(self.plan.identity),)),
+            keeper=keeper(self.provider),
+            mine=lease.runner_id,
+            landing=lease.machine is None,
+        )
+        return Debt(name=lease.name, put_away=away.machine)
+
     def _giver(self, *, hurried: bool) -> Giver:
-        deadline = Deadline.after(BUDGET - ANSWER_GRACE if hurried else SEARCH_SECONDS, self.clock)
+        patience = PAUSE_SECONDS if self.inputs.machine_name else SEARCH_SECONDS
+        deadline = Deadline.after(BUDGET - ANSWER_GRACE if hurried else patience, self.clock)
         if hurried:
             self.provider.hurry()
             self.github.hurry(deadline)
@@ -262,4 +339,5 @@ class Rental:
 def _told(debts: Sequence[Debt]) -> str:
     machines = sum(len(debt.released) for debt in debts)
     runners = sum(debt.removed for debt in debts)
-    return f"Given back: {machines} machine(s), {runners} registration(s)."
+    left = "".join(f" {debt.name}: {debt.left}." for debt in debts if debt.left)
+    return f"Given back: {machines} machine(s), {runners} registration(s).{left}"

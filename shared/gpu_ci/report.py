@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gpu_ci.actions import table
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from gpu_ci.machine import Machine, Price
     from gpu_ci.rental import Lease, Rental
+
+HOURS_A_MONTH: Final = 730
 
 
 def start_summary(rental: Rental) -> str:
@@ -49,35 +51,61 @@ def price_text(price: Price | None) -> str:
 class Bill:
     """What a machine cost: from its launch to its release, at the price an hour if that is known.
 
+    `seconds` is None where nobody knows since when it runs; `paused` says that it is kept, and
+    `upkeep` what it costs then, None where that is not known.
     Clouds round up by rules of their own; this does not.
     """
 
     machine: Machine
-    seconds: float
+    seconds: float | None
     price: Price | None
+    paused: bool = False
+    upkeep: Price | None = None
 
     @property
     def cost(self) -> float | None:
-        return self.price.per_hour * self.seconds / 3600 if self.price else None
+        if self.price is None or self.seconds is None:
+            return None
+        return self.price.per_hour * self.seconds / 3600
 
     @property
     def cost_text(self) -> str:
-        return "unknown" if self.price is None else f"{self.cost:.4f} {self.price.currency}"
+        cost = self.cost
+        return "unknown" if cost is None or not self.price else f"{cost:.4f} {self.price.currency}"
+
+    @property
+    def duration_text(self) -> str:
+        return "an unknown time" if self.seconds is None else duration(self.seconds)
+
+    @property
+    def end_text(self) -> str:
+        """Return what became of the machine, and what it goes on to cost if it is kept."""
+        if self.upkeep is None:
+            return "paused" if self.paused else "given back"
+        month = self.upkeep.per_hour * HOURS_A_MONTH
+        return f"paused, its disk costs about {month:.2f} {self.upkeep.currency} a month"
 
 
 def bill_lines(bills: Sequence[Bill], removed: int) -> list[str]:
     """Return what a stop says in the log."""
     lines = [
-        f"{bill.machine.told()} is given back: billed for "
-        f"{duration(bill.seconds)}, cost {bill.cost_text} ({price_text(bill.price)})."
+        f"{bill.machine.told()} is {bill.end_text}: billed for "
+        f"{bill.duration_text}, cost {bill.cost_text} ({price_text(bill.price)})."
         for bill in bills
     ]
     return [*(lines or ["No machine was left to give back."]), f"Registrations removed: {removed}."]
 
 
+def total_seconds(bills: Sequence[Bill]) -> str:
+    """Return the sum of the billed seconds, "" unless all are known."""
+    known = [bill.seconds for bill in bills if bill.seconds is not None]
+    return f"{sum(known):.0f}" if len(known) == len(bills) else ""
+
+
 def total_cost(bills: Sequence[Bill]) -> str:
     """Return the sum of the costs, "" unless every price is known and in one currency."""
-    currencies = {bill.price.currency if bill.price else "" for bill in bills}
+    known = [bill.price for bill in bills if bill.price and bill.cost is not None]
+    currencies = {price.currency for price in known} | ({""} if len(known) < len(bills) else set())
     if len(currencies) != 1 or "" in currencies:
         return ""
     return f"{sum(bill.cost or 0.0 for bill in bills):.4f} {currencies.pop()}"
@@ -93,13 +121,14 @@ def stop_summary(bills: Sequence[Bill], removed: int) -> str:
             bill.machine.name,
             bill.machine.type,
             bill.machine.market,
-            duration(bill.seconds),
+            bill.duration_text,
             price_text(bill.price),
             bill.cost_text,
         )
         for bill in bills
     ]
-    return "### GPU runner: given back\n\n" + table(head, rows)
+    kept = [f"{bill.machine.name} is {bill.end_text}." for bill in bills if bill.paused]
+    return "\n\n".join(["### GPU runner: given back", table(head, rows), *kept])
 
 
 def duration(seconds: float) -> str:

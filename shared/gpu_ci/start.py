@@ -76,7 +76,7 @@ def prepare(
         github=github,
         builds=github.runner_builds(),
         cancellation=cancellation,
-        clock=deadline.clock,
+        deadline=deadline,
         say=actions.say,
         group_id=github.group_id(inputs.runner_group) if inputs.runner_group else 1,
     )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancellation
 from gpu_ci.errors import CloudError, GitHubError, StillThere
 from gpu_ci.github import GitHub
 from gpu_ci.give_back import Debt, Giver
-from gpu_ci.identity import Identity, run_prefix
+from gpu_ci.identity import Identity, our_label, read_label, run_prefix
 from gpu_ci.inputs import StopInputs
+from gpu_ci.keeping import PutAway
+from gpu_ci.lock import Claim, Lock, label_to_put_away
 from gpu_ci.needs import Asker, why_needed
-from gpu_ci.providers import provider_class
-from gpu_ci.report import Bill, bill_lines, stop_summary, total_cost
+from gpu_ci.providers import keeper, provider_class
+from gpu_ci.report import Bill, bill_lines, stop_summary, total_cost, total_seconds
 from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
 
 if TYPE_CHECKING:
@@ -25,8 +27,18 @@ if TYPE_CHECKING:
     from gpu_ci.providers import Provider
     from gpu_ci.waiting import Clock
 
+HOW: Final[Mapping[str, Literal["pause", "terminate", "keep"]]] = {
+    "auto": "pause",
+    "pause": "pause",
+    "terminate": "terminate",
+    "keep": "keep",
+}
+# The id of no job: it is known that none is starting the machine.
+NO_JOB: Final = "0"
 # All waiting of a stop ends after so many seconds; GitHub's and the clouds' outages are longer.
 PATIENCE: Final = 120.0
+# A kept machine may still have to wake before it can be paused.
+PAUSE_PATIENCE: Final = 900.0
 
 
 def stop(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
@@ -38,14 +50,19 @@ def stop(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
     inputs = StopInputs.read(env)
     with Cancellation() as cancellation:
         cancellation.finish()  # a cancelled stop goes on until the runner kills it
-        stopping = _prepare(inputs, env, Deadline.after(PATIENCE, clock))
+        patience = PAUSE_PATIENCE if inputs.machine_name or _kept(inputs) else PATIENCE
+        stopping = _prepare(inputs, env, Deadline.after(patience, clock))
         debts = stopping.debts()
         try:
             stopping.give_back(debts)
         finally:
-            _tell(debts, stopping.provider, clock)
+            stopping.tell(debts)
         if stopping.troubles:
             raise StillThere("\n\n".join(stopping.troubles))
+
+
+def _kept(inputs: StopInputs) -> list[Machine]:
+    return [machine for machine in inputs.machine if machine.kept]
 
 
 def _prepare(inputs: StopInputs, env: Mapping[str, str], deadline: Deadline) -> Stopping:
@@ -83,16 +100,19 @@ class Stopping:
     troubles: list[str] = field(default_factory=list)
 
     def debts(self) -> list[Debt]:
-        """Return what is to be given back: the handle's machines, a key's, or the run's."""
+        """Return what is to be given back: the handle's machines, the kept one, a key's, the run's."""
         if self.inputs.machine:
-            return [_debt(machine) for machine in self.inputs.machine]
+            return [self._debt(machine) for machine in self.inputs.machine]
+        if self.inputs.machine_name:
+            return [self._kept(self.inputs.machine_name)]
         wanted = {"repository": self.identity.repository, "run_id": self.identity.run_id}
         if self.inputs.key:
             wanted["key"] = self.identity.key
         machines = self._machines(wanted)
         runners = self._runners()
         self._compare_scopes(machines)
-        debts = [_debt(machine) for machine in machines]
+        by_name = {runner.name: runner for runner in runners}
+        debts = [self._debt(_with_mark(machine, by_name)) for machine in machines]
         names = {debt.name for debt in debts}
         debts += [_lone(runner) for runner in runners if runner.name not in names]
         return debts if self.inputs.key else self._not_needed(debts, runners)
@@ -106,6 +126,65 @@ class Stopping:
             giver.give_back(debts)
         except StillThere as left:
             self.troubles.append(str(left))
+
+    def _debt(self, machine: Machine) -> Debt:
+        tags = machine.tags
+        as_found = not machine.started and self.inputs.release == "auto"
+        if machine.kept and not as_found:
+            return self._kept(machine.name, machine)
+        return Debt(
+            name=tags.name,
+            label=tags.label,
+            starter=tags.starter,
+            runner_id=tags.runner_id,
+            machine=None if as_found else machine,
+            search_name=not tags.runner_id,
+        )
+
+    def _kept(self, name: str, machine: Machine | None = None) -> Debt:
+        """Return the debt of a kept machine: it is put away if nobody else has its lock.
+
+        Without a handle its start may have been killed, and what that asked for may be landing.
+        """
+        away = PutAway(
+            lock=self._lock(name),
+            keeper=keeper(self.provider),
+            how=HOW[self.inputs.release],
+            mine=machine.tags.runner_id if machine else 0,
+            landing=machine is None,
+        )
+        return Debt(name=name, machine=machine, put_away=away.machine)
+
+    def _lock(self, name: str) -> Lock:
+        any_key = not self.inputs.key and not self.inputs.machine
+        claim = Claim(github=self.github, identity=self.identity, asker=self.asker, any_key=any_key)
+        labels = (label_to_put_away(self.identity),)
+        return Lock(github=self.github, name=name, labels=labels, claim=claim)
+
+    def tell(self, debts: Sequence[Debt]) -> None:
+        """Say what was given back, how long it was billed and what that cost."""
+        bills = [self._bill(machine) for debt in debts for machine in debt.released]
+        removed = sum(debt.removed for debt in debts)
+        for debt in debts:
+            if debt.left:
+                actions.say(f"{debt.name}: {debt.left}.")
+        for line in bill_lines(bills, removed):
+            actions.say(line)
+        actions.summary(stop_summary(bills, removed))
+        actions.output("stopped", str(len(bills)))
+        actions.output("billed-seconds", total_seconds(bills))
+        actions.output("cost", total_cost(bills))
+
+    def _bill(self, machine: Machine) -> Bill:
+        began, now = machine.launched_at, self.deadline.clock.now()
+        paused = machine.kept and HOW[self.inputs.release] == "pause"
+        return Bill(
+            machine=machine,
+            seconds=max(0.0, now - began) if began else None,
+            price=machine.price or self.provider.price(machine),
+            paused=paused,
+            upkeep=keeper(self.provider).upkeep(machine) if paused else None,
+        )
 
     def _machines(self, wanted: Mapping[str, str]) -> Sequence[Machine]:
         """Return this run's machines (this key's, if there is one)."""
@@ -134,6 +213,11 @@ class Stopping:
         except GitHubError as error:
             self.troubles.append(f"The run's registrations could not be listed. {error}")
             return []
+        for runner in runners:
+            if our_label(runner.labels).startswith(prefix) and not runner.name.startswith(prefix):
+                actions.say(
+                    f"{runner.name} is a kept machine: a stop with machine-name is its own."
+                )
         return [r for r in runners if r.name.startswith(prefix) and mark in r.name]
 
     def _not_needed(self, debts: list[Debt], runners: Sequence[Runner]) -> list[Debt]:
@@ -151,7 +235,8 @@ class Stopping:
         by_name = {runner.name: runner for runner in runners}
         free = []
         for debt in debts:
-            why = why_needed(debt.label, debt.starter, jobs, by_name.get(debt.name), self.asker)
+            runner = by_name.get(debt.name)
+            why = why_needed(debt.label, debt.starter, jobs, runner, self.asker)
             if why:
                 actions.say(f"{debt.name} is left: {why}.")
             else:
@@ -159,40 +244,27 @@ class Stopping:
         return free
 
 
-def _debt(machine: Machine) -> Debt:
+def _with_mark(machine: Machine, runners: Mapping[str, Runner]) -> Machine:
+    """Return a machine of a cloud without tags with what its registration tells of its start.
+
+    It is registered before it is launched: without a registration its job is over, and only a job
+    that asks for a label which begins with its name can need it.
+    """
     tags = machine.tags
-    return Debt(
-        name=tags.name,
-        label=tags.label,
-        starter=tags.starter,
-        runner_id=tags.runner_id,
-        machine=machine,
-        search_name=not tags.runner_id,
+    if tags.label:
+        return machine
+    runner = runners.get(machine.name)
+    label = our_label(runner.labels) if runner else ""
+    mark = read_label(label)
+    known = replace(
+        tags,
+        label=label or machine.name,
+        starter=mark.starter if mark else NO_JOB,
+        runner_id=runner.id if runner else 0,
     )
+    return replace(machine, tags=known)
 
 
 def _lone(runner: Runner) -> Debt:
     """Return the debt of a registration whose start died before it had a machine."""
-    label = next((label for label in runner.labels if label.startswith(runner.name)), "")
-    return Debt(name=runner.name, label=label, runner_id=runner.id)
-
-
-def _tell(debts: Sequence[Debt], provider: Provider, clock: Clock) -> None:
-    """Say what was given back, how long it was billed and what that cost."""
-    now = clock.now()
-    bills = [
-        Bill(
-            machine=machine,
-            seconds=max(0.0, now - machine.launched_at),
-            price=machine.price or provider.price(machine),
-        )
-        for debt in debts
-        for machine in debt.released
-    ]
-    removed = sum(debt.removed for debt in debts)
-    for line in bill_lines(bills, removed):
-        actions.say(line)
-    actions.summary(stop_summary(bills, removed))
-    actions.output("stopped", str(len(bills)))
-    actions.output("billed-seconds", f"{sum(bill.seconds for bill in bills):.0f}")
-    actions.output("cost", total_cost(bills))
+    return Debt(name=runner.name, label=our_label(runner.labels), runner_id=runner.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
 from gpu_ci.errors import BadInputs
 
@@ -44,7 +44,9 @@ class Order:
     """What `launch` is asked for.
 
     `token` makes the create call idempotent: the same order sent twice is one machine. `image` and
-    `disk_gb` are empty or 0 for the provider's own choice.
+    `disk_gb` are empty or 0 for the provider's own choice. `kept` says that the machine has a name
+    of its own, `tags.name`, and stays after the run; its candidate's type may be empty then, for
+    the type that it has.
     """
 
     candidate: Candidate
@@ -53,6 +55,7 @@ class Order:
     boot_script: str
     image: str = ""
     disk_gb: int = 0
+    kept: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,12 @@ class Provider(Protocol):
 
     default_regions: Sequence[str]
     """Regions to ask in when the user names none, from the SDK's own environment."""
+
+    keeps: ClassVar[bool]
+    """Whether it is a `Keeper`."""
+
+    secrets: ClassVar[Sequence[str]]
+    """Environment variables that must be set, and are masked; without them nothing can be asked."""
 
     def __init__(self, options: Any, env: Mapping[str, str], clock: Clock) -> None:
         """Take options and environment; no I/O, no import of an SDK."""
@@ -111,7 +120,9 @@ class Provider(Protocol):
         """Return every machine of ours not yet ending or gone whose tags have these values.
 
         `wanted` maps fields of `Tags` to values. No regions means all that the account may use.
-        Complete or an error: a region that does not answer is never passed over.
+        Complete or an error: a region that does not answer is never passed over. A cloud without
+        tags knows what the name tells (`identity.read_name`), and leaves the other fields empty.
+        Kept machines are not among them: they are asked for by name.
         """
 
     def state(self, machine: Machine) -> State:
@@ -134,10 +145,57 @@ class Provider(Protocol):
         """Make every later call end, with an answer or an error, within about two seconds."""
 
 
+class Keeper(Provider, Protocol):
+    """A provider that can keep a named machine between runs: pause it, and resume it.
+
+    Whoever calls `adopt`, `resume` or `pause`, or `launch` for a kept order, holds the machine's
+    lock (`gpu_ci.lock`): no other run of this library touches it meanwhile.
+    """
+
+    def kept(self, name: str) -> tuple[Machine, State] | None:
+        """Return the machine that has exactly this name, and how it is, both by one full answer.
+
+        None when there is none. Raises NameShared when several have the name. Its tags hold the
+        name only; while it is on its way from one state to another it is PENDING.
+        """
+
+    def resume(self, machine: Machine, order: Order) -> Machine:
+        """Resume a paused machine with this boot script; return when the cloud has accepted.
+
+        The machine that is returned may have another id. After a lost answer it looks for the
+        machine by its name and never asks twice. Errors as of `launch`.
+        """
+
+    def adopt(self, machine: Machine, order: Order) -> Machine | None:
+        """Run the boot script on a machine that is running; None where there is no way in.
+
+        `started` of the result says whether this library started the machine: then it is to be
+        paused, otherwise it is left running as it was found.
+        """
+
+    def pause(self, machine: Machine) -> None:
+        """Pause the machine of this name, and return when the cloud says that it is paused.
+
+        It waits until a machine that is on its way can be paused, reads back what came of it, and
+        believes no answer but "paused". One that is paused or gone is a success. In a hurry it
+        returns when the pause was accepted. Raises CloudError when it is not paused in time.
+        """
+
+    def upkeep(self, machine: Machine) -> Price | None:
+        """Return what the machine costs while it is paused, None where no source answers."""
+
+
 PROVIDERS: Final[Mapping[str, str]] = {
     "ec2": "gpu_ci.providers.ec2:Ec2",
     "local": "gpu_ci.providers.local:Local",
 }
+
+
+def keeper(provider: Provider) -> Keeper:
+    """Return the same provider as one that keeps machines. Raises TypeError when it is none."""
+    if not provider.keeps:
+        raise TypeError(f"{provider.name} keeps no machines")
+    return cast("Keeper", provider)
 
 
 def provider_class(name: str) -> type[Provider]:

@@ -57,6 +57,8 @@ class Local:
 
     name: ClassVar[str] = "local"
     Options: ClassVar[type[LocalOptions]] = LocalOptions
+    keeps: ClassVar[bool] = False
+    secrets: ClassVar[Sequence[str]] = ()
 
     def __init__(self, options: LocalOptions, env: Mapping[str, str], clock: Clock) -> None:
         self.default_machines: Sequence[str] = ("local",)

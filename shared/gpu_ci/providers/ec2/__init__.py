@@ -74,6 +74,8 @@ class Ec2:
 
     name: ClassVar[str] = "ec2"
     Options: ClassVar[type[Ec2Options]] = Ec2Options
+    keeps: ClassVar[bool] = False
+    secrets: ClassVar[Sequence[str]] = ()
     # The cheapest GPU that AWS sells in most regions: one T4.
     default_machines: Sequence[str] = ("g4dn.xlarge",)
 

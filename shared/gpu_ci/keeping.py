@@ -1,0 +1,194 @@
+"""Brings a kept machine up for one run and puts it away again, under its lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Literal
+
+from gpu_ci.errors import Busy, CloudError, MachineEnded, NoCapacity, NoSuchMachine, WrongHere
+from gpu_ci.lock import BUSY
+from gpu_ci.machine import State
+from gpu_ci.waiting import Deadline, every
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gpu_ci.github import Runner
+    from gpu_ci.lock import Lock
+    from gpu_ci.machine import Machine
+    from gpu_ci.providers import Candidate, Keeper, Order
+
+# How often the cloud is asked how the machine is; what waits for it returns half of that later.
+LOOK_SECONDS: Final = 1.0
+# A resume without capacity is tried again so often: a GPU may become free while others let go.
+CAPACITY_SECONDS: Final = 20.0
+# A runner stays busy on GitHub for some seconds after its job has ended.
+BUSY_PATIENCE: Final = 15.0
+# A create or resume without an answer may still land for so long.
+LANDING_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BringUp:
+    """One start's way to a running kept machine; it holds the lock.
+
+    `order` makes the order for a candidate, `create` makes a machine that does not exist, `check`
+    raises when the lock was lost.
+    """
+
+    keeper: Keeper
+    name: str
+    candidates: Sequence[Candidate]
+    order: Callable[[Candidate], Order]
+    create: Callable[[], Machine]
+    check: Callable[[], None]
+    note: Callable[[Candidate, str], None]
+    deadline: Deadline
+
+    def machine(self) -> Machine:
+        """Return the machine, up with our boot script. Raises CloudError, MachineEnded."""
+        last = "unknown"
+        for _ in every(LOOK_SECONDS, self.deadline):
+            found = self.keeper.kept(self.name)
+            if found is None:
+                return self._created()
+            if up := self._step(*found):
+                return up
+            last = found[1].value
+        raise MachineEnded(f"{self.name} was {last} until the deadline, and was not resumed.")
+
+    def _step(self, machine: Machine, state: State) -> Machine | None:
+        """Do what brings the machine nearer; return it when it is up."""
+        if state is not State.PENDING:
+            self.check()
+        match state:
+            case State.PAUSED:
+                return self._resumed(machine)
+            case State.RUNNING:
+                return self._adopted(machine)
+            case State.FAILED:
+                raise MachineEnded(
+                    f"{self.name} has failed, and only a paused machine can be resumed.",
+                    "Look at it in the cloud's console: pause it there, or remove it; with a type "
+                    "under machine the next start makes it anew.",
+                )
+            case _:  # on its way from one state to another
+                return None
+
+    def _created(self) -> Machine:
+        if not any(candidate.type for candidate in self.candidates):
+            raise NoSuchMachine(
+                f"No machine is named {self.name!r}, exactly and in this case.",
+                "Correct machine-name, or name a type under machine: then it is made.",
+            )
+        return self.create()
+
+    def _resumed(self, machine: Machine) -> Machine | None:
+        """Resume it as the first candidate that has capacity; None if none has any just now."""
+        refusal: CloudError | None = None
+        for candidate in _ways(self.candidates):
+            try:
+                up = self.keeper.resume(machine, self.order(candidate))
+            except (NoCapacity, WrongHere) as error:
+                refusal = error
+                self.note(candidate, str(error))
+            else:
+                self.note(candidate, "resumed")
+                return up
+        if refusal and not self.deadline.allows(CAPACITY_SECONDS):
+            raise refusal
+        self.deadline.clock.sleep(CAPACITY_SECONDS)
+        return None
+
+    def _adopted(self, machine: Machine) -> Machine | None:
+        """Take a running machine over: by a way in if there is one, else by a pause."""
+        candidate = self.candidates[0]
+        adopted = self.keeper.adopt(machine, self.order(candidate))
+        if adopted:
+            self.note(candidate, "running already, taken over")
+        else:
+            self.note(candidate, "running already, nobody's by now: restarted")
+            self.keeper.pause(machine)
+        return adopted
+
+
+def _ways(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates without their places: a kept machine cannot move."""
+    return list(dict.fromkeys(replace(each, region="", zone="") for each in candidates))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutAway:
+    """One way of leaving a kept machine: paused, or ended for good, and always under its lock.
+
+    `mine` is the id of the registration that we have already, 0 if it is not known. `landing` says
+    that something may still be starting the machine, so that one look at it is not enough. `keep`
+    only lets the lock go.
+    """
+
+    lock: Lock
+    keeper: Keeper
+    how: Literal["pause", "terminate", "keep"] = "pause"
+    mine: int = 0
+    landing: bool = False
+
+    def machine(self, deadline: Deadline) -> Machine | str:
+        """Return the machine that was put away, or say why there was nothing to do.
+
+        Raises CloudError, GitHubError: Busy when a job is running on the machine that was named.
+        """
+        for mine in (self.mine, 0):
+            taken = self._taken(mine, deadline)
+            if isinstance(taken, str):
+                return taken
+            runner, _ = taken
+            try:
+                if done := self._under(runner, deadline):
+                    return done
+            finally:
+                self.lock.let_go(runner.id)
+        return "it changes hands"
+
+    def _taken(self, mine: int, deadline: Deadline) -> tuple[Runner, str] | str:
+        """Take the lock; a runner of ours may be busy on GitHub for seconds after its job."""
+        patience = Deadline.after(min(BUSY_PATIENCE, deadline.left()), deadline.clock)
+        taken: tuple[Runner, str] | str = ""
+        for _ in every(LOOK_SECONDS, patience):
+            taken = self.lock.try_take(mine)
+            if taken != BUSY:
+                return taken
+        if mine:
+            raise Busy(f"{self.lock.name} is left running: {BUSY}.", "Stop it after the job.")
+        return taken
+
+    def _under(self, held: Runner, deadline: Deadline) -> Machine | str:
+        """Wait until it can be put away, and do; "" if the lock was lost meanwhile."""
+        if self.how == "keep":
+            return "it is kept as it is"
+        clock = deadline.clock
+        landed_at = min(clock.now() + (LANDING_SECONDS if self.landing else 0), deadline.at)
+        for _ in every(LOOK_SECONDS, deadline):
+            machine, state = self.keeper.kept(self.lock.name) or (None, State.GONE)
+            if state is State.PENDING:
+                continue
+            if machine and self._is_owed(state):
+                return self._put_away(machine, held)
+            if clock.now() >= landed_at:
+                return "it is paused" if machine else "no machine has this name"
+        raise CloudError(
+            f"{self.lock.name} was on its way to another state until the deadline.",
+            "It is billed: look at it in the cloud's console, or run stop again.",
+        )
+
+    def _is_owed(self, state: State) -> bool:
+        kept = {State.PAUSED} if self.how == "pause" else set()
+        return state not in kept | {State.ENDING, State.GONE}
+
+    def _put_away(self, machine: Machine, held: Runner) -> Machine | str:
+        if not self.lock.stands(held.id):
+            return ""
+        if self.how == "pause":
+            self.keeper.pause(machine)
+        else:
+            self.keeper.release(machine)
+        return machine
