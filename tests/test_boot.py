@@ -69,22 +69,33 @@ def test_every_value_is_data(setup: str, label: str, root: str, variables: dict[
     """Whatever text is given arrives in the shell as that text, and nothing of it is run."""
     given = replace(
         USUAL,
-        place=Place(root=root),
+        place=Place(root=root, home=f"{root}/home/"),
         registration=replace(USUAL.registration, labels=(label, "b")),
         setup_script=setup,
         variables=tuple(variables.items()),
     )
-    names = ("SETUP_SCRIPT", "LABELS", "ROOT", "MACHINE", "CONSOLE", *variables)
-    expected = [setup, f"{label},b", root, "gpu-ci-1", "", *variables.values()]
+    names = ("SETUP_SCRIPT", "LABELS", "ROOT", "USER_HOME", "MACHINE", "CONSOLE", *variables)
+    home = f"{root}/home"  # without the slash: a link in its place must be seen as one
+    expected = [setup, f"{label},b", root, home, "gpu-ci-1", "", *variables.values()]
     assert in_shell(render(given), *names) == expected
 
 
 def test_every_blank_is_filled() -> None:
     """Each value that boot.sh names is given, with times in whole seconds, rounded up, never 0."""
     script = render(replace(USUAL, pickup=0, idle=0.2, lifetime=60.5))
-    names = ("PICKUP", "IDLE", "LIFETIME", "GPUS", "ENDS_BY", "ACCOUNT", "RUNNERS", "JIT_CONFIG")
+    names = (
+        "PICKUP",
+        "IDLE",
+        "LIFETIME",
+        "GPUS",
+        "ENDS_BY",
+        "ACCOUNT",
+        "USER_HOME",
+        "RUNNERS",
+        "JIT_CONFIG",
+    )
     runner = f"x64 {'0' * 64} https://x.test/runner"
-    expected = ["1", "1", "61", "1", "poweroff", "gpu-ci", runner, "config"]
+    expected = ["1", "1", "61", "1", "poweroff", "gpu-ci", "", runner, "config"]
     assert in_shell(script, *names) == expected
 
 

@@ -21,10 +21,19 @@ class Place:
     is missing (ignored where the script does not run as root); `console` a file that also gets
     every report, such as /dev/console, so that the cloud can show it; `ends_by` how the machine
     ends itself: `poweroff`, or `exit` to end the boot script's own process group.
+
+    `home` says that the machine is kept: it boots again on the same `root`, and may have forgotten
+    its users meanwhile. The folder becomes the runner's HOME, with every cache below it; "" leaves
+    HOME to the system, on a machine that boots once. It lies where only root may write, as directly
+    below `root`, which becomes root's own. A `user` that is missing is made with the number of the
+    folder's owner, and what belongs to another number is given to the user. The account is the
+    runner's alone: at the end of a boot, and before the next, all of its processes are ended. Where
+    the script is not root, the folder is HOME if it can be written, else `home` below `root` is.
     """
 
     root: str
     user: str = "gpu-ci"
+    home: str = ""
     console: str = ""
     ends_by: Literal["poweroff", "exit"] = "poweroff"
 
@@ -106,6 +115,7 @@ def _values(boot: Boot) -> dict[str, str]:
         "MACHINE": registration.name,
         "ROOT": place.root,
         "ACCOUNT": place.user,
+        "USER_HOME": place.home.rstrip("/"),  # with a slash, a link in its place would not be seen
         "CONSOLE": place.console,
         "ENDS_BY": place.ends_by,
         "RUNNERS": "\n".join(f"{one.architecture} {one.sha256} {one.url}" for one in boot.runners),

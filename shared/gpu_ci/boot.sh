@@ -5,23 +5,30 @@
 # beside it holds the timers, so that the death of one does not keep the machine alive. It needs no
 # cloud key and no network to end the machine, only sh, grep, sed and coreutils.
 #
-# In ROOT: boot.log (all output), runner.log (the runner's), runner/ (the runner, its user's own),
-# phase, failed, listener, boot.claim.N (state). Every report is one line, in boot.log and CONSOLE:
+# In ROOT: boot.log (all output), runner.log (the runner's), the same of the last boot as *.log.1,
+# runner/ (the runner, its user's own), phase, failed, listener, boot.claim.N (state). Every report
+# is one line, in boot.log and CONSOLE:
 #   gpu-ci boot EPOCH phase NAME | beat NAME | gpu TEXT | listening | failed NAME REASON | ended REASON
 # Exit code: 0 the runner has listened, 1 it has not, 75 another boot script is at work here; a
 # signal's where the watcher ends the script. Its standard output stays empty.
 #
+# A machine that is kept boots many times on the same ROOT, with all else as in its image or all as it
+# was left. Nothing that the last boot said is believed. What its job could, it may have planted: root
+# writes only in ROOT, which is root's own, or where no process of the job's is left.
+#
 # From the environment, for tests; times in whole seconds where nothing else is said:
 #   GPU_CI_BOOT_TICK      between two looks of the watcher, fractions allowed (5; 1 if times are short)
 #   GPU_CI_BOOT_BEAT      between two heartbeats (20; 1 if times are short)
-#   GPU_CI_BOOT_HOLD      how long a failed machine is kept so that its console can be read (90)
+#   GPU_CI_BOOT_HOLD      how long a failed machine stays so that its console can be read (90; 0 if kept)
 #   GPU_CI_BOOT_GRACE     between TERM and KILL (10)
+#   GPU_CI_BOOT_TURN      how long the end of another boot script is waited for (20)
 #   GPU_CI_BOOT_PATIENCE  how long one way to power off may take before the next is tried (60)
 #   GPU_CI_BOOT_PAUSE     before the second try of anything; doubles up to 15 (1)
 #   GPU_CI_BOOT_TRIES     how often anything is tried (20 network, 10 GPU, 8 others)
 #   GPU_CI_BOOT_DISK_MIB  how much disk must be free (1024)
 #   GPU_CI_BOOT_GPU_USED  how much of a GPU's memory may be in use before the job, in percent (25)
 #   GPU_CI_BOOT_SYSRQ     the last way to power off (/proc/sysrq-trigger)
+#   GPU_CI_BOOT_START     what is gone at a kept machine's next start (/dev/shm/gpu-ci-start)
 #   GPU_CI_BOOT_INSTANCE  where cloud-init keeps the machine's id (/var/lib/cloud/data/instance-id)
 # shellcheck disable=SC2317 # functions are reached through retry and trap
 
@@ -43,6 +50,7 @@ done
 MACHINE=''
 ROOT=''
 ACCOUNT=''
+USER_HOME=''
 CONSOLE=''
 ENDS_BY=''
 RUNNERS=''
@@ -58,27 +66,31 @@ GPUS=''
 SETUP_SCRIPT=''
 variables() { :; }
 
-tick=5 beat=20
+tick=5 beat=20 hold=90
+# The log of a machine that is kept can be read later, and its next boot would have to wait.
+[ -z "$USER_HOME" ] || hold=0
 for limit in "$PICKUP" "$IDLE" "$LIFETIME"; do
     [ "$limit" -ge 60 ] || tick=1 beat=1
 done
 tick=${GPU_CI_BOOT_TICK:-$tick}
 beat=${GPU_CI_BOOT_BEAT:-$beat}
-hold=${GPU_CI_BOOT_HOLD:-90}
+hold=${GPU_CI_BOOT_HOLD:-$hold}
 grace=${GPU_CI_BOOT_GRACE:-10}
+turn=${GPU_CI_BOOT_TURN:-20}
 patience=${GPU_CI_BOOT_PATIENCE:-60}
 first_pause=${GPU_CI_BOOT_PAUSE:-1}
 tries=${GPU_CI_BOOT_TRIES:-}
 disk_mib=${GPU_CI_BOOT_DISK_MIB:-1024}
 gpu_used=${GPU_CI_BOOT_GPU_USED:-25}
 sysrq=${GPU_CI_BOOT_SYSRQ:-/proc/sysrq-trigger}
+start=${GPU_CI_BOOT_START:-/dev/shm/gpu-ci-start}
 instance=${GPU_CI_BOOT_INSTANCE:-/var/lib/cloud/data/instance-id}
-for name in TICK BEAT HOLD GRACE PATIENCE PAUSE TRIES DISK_MIB GPU_USED SYSRQ INSTANCE; do
+for name in TICK BEAT HOLD GRACE TURN PATIENCE PAUSE TRIES DISK_MIB GPU_USED SYSRQ START INSTANCE; do
     unset "GPU_CI_BOOT_$name"
 done
 
 export PATH="${PATH:-/usr/local/bin:/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
-export LANG="${LANG:-C.UTF-8}" GPU_CI_MACHINE="$MACHINE"
+export LANG="${LANG:-C.UTF-8}"
 HOME=$(eval "echo ~$(id -un)")
 export HOME
 
@@ -116,6 +128,13 @@ last_words() {
 
 # --- processes: known by pid, start and boot, since a pid alone is used again -----------------------
 
+this_boot() {
+    # In a container pids begin anew at each start, with some kinds of container their starts do too,
+    # and the kernel's id is the host's. A folder in memory tells one start from the next.
+    boot=$(cat /proc/sys/kernel/random/boot_id)
+    [ -z "$USER_HOME" ] || { mkdir "$start"; boot=$boot-$(stat -c %Y "$start"); }
+} 2>/dev/null
+
 now() {
     # Not the clock of the day, which jumps when it is set.
     if read -r up _ </proc/uptime; then echo "${up%.*}"; else date +%s; fi
@@ -144,9 +163,24 @@ grouped() {
 remains() {
     # All that belongs to this machine but the caller and this subshell of it.
     read -r here _ </proc/self/stat
-    for pid in $(grep -lszxF -e "GPU_CI_MACHINE=$MACHINE" /proc/[0-9]*/environ | cut -d/ -f3) $(grouped); do
+    for pid in $(marked) $(accounts) $(grouped); do
         [ "$pid" != "$self" ] && [ "$pid" != "$here" ] && stamp "$pid" >/dev/null && echo "$pid"
     done
+}
+
+marked() {
+    grep -lszxF -e "GPU_CI_MACHINE=$MACHINE" /proc/[0-9]*/environ | cut -d/ -f3
+}
+
+accounts() {
+    # On a kept machine the account is the runner's alone: what has left its group and forgotten its
+    # environment is found as well. By the status, since a process can hide the owner of its folder.
+    kept && number=$(id -u "$ACCOUNT") && [ "$number" -gt 0 ] &&
+        grep -ls "^Uid:.*[[:space:]]${number}[[:space:]]" /proc/[0-9]*/status | cut -d/ -f3
+} 2>/dev/null
+
+kept() {
+    [ -n "$USER_HOME" ] && [ "$(id -u)" = 0 ]
 }
 
 # --- refuse to run twice at once -------------------------------------------------------------------
@@ -163,14 +197,29 @@ refuse() {
     exit 75
 }
 
-claim() {
-    # The highest number whose owner lives holds ROOT. Any doubt is resolved by going on: a machine
-    # with two boot scripts ends itself, one with none does not.
+find_newest() {
     newest=0
     for file in "$ROOT"/boot.claim.[0-9]*; do
         ! [ "${file##*.}" -gt "$newest" ] || newest=${file##*.}
-    done 2>/dev/null
-    ! held "$ROOT/boot.claim.$newest" || refuse
+    done
+} 2>/dev/null
+
+wait_for_turn() {
+    # After a job its watcher needs a moment to end. A job, even one without a watcher, goes on.
+    deadline=$(($(now) + turn))
+    while :; do
+        ! job_runs || refuse
+        find_newest
+        held "$ROOT/boot.claim.$newest" || return
+        [ "$(now)" -lt "$deadline" ] || refuse
+        sleep 0.2
+    done
+}
+
+claim() {
+    # The highest number whose owner lives holds ROOT. Any doubt is resolved by going on: a machine
+    # with two boot scripts ends itself, one with none does not.
+    wait_for_turn
     claim=$ROOT/boot.claim.$((newest + 1))
     if ! (set -C && echo "$main" >"$claim") 2>/dev/null; then
         sleep 1
@@ -178,6 +227,30 @@ claim() {
     fi
     for file in "$ROOT"/boot.claim.*; do
         [ "$file" = "$claim" ] || rm -f "$file"
+    done
+}
+
+# --- a folder of root's own ------------------------------------------------------------------------
+
+unplant() {
+    # A link of root's is the owner's wish, any other may be a job's.
+    [ ! -L "$1" ] || [ "$(stat -c %u "$1")" = 0 ] || rm -f "$1"
+}
+
+make_root() {
+    ! kept || unplant "${ROOT%/}"
+    (umask 022 && mkdir -p "$ROOT")
+    cd "$ROOT" && ROOT=$(pwd -P) && kept || return
+    # Where others could write, a file may be a link to one of root's.
+    [ -n "$(find . -prune -user 0 ! -perm /022)" ] ||
+        { chown 0:0 . && chmod 755 . && find . -mindepth 1 -maxdepth 1 ! -type d -exec rm -f {} +; }
+}
+
+tidy_root() {
+    # What the last boot said must not be heard again: not the runner's words either.
+    rm -rf "$ROOT/phase" "$ROOT/failed" "$ROOT/listener" "$runner/_diag"
+    for file in "$ROOT/boot.log" "$ROOT/runner.log"; do
+        [ ! -e "$file" ] || mv -f "$file" "$file.1"
     done
 }
 
@@ -212,7 +285,8 @@ end_processes() {
 # --- the runner, by its logs: its exit code is 0 for nearly everything -------------------------------
 
 in_logs() {
-    grep -hs -m 1 "$1" "$ROOT/runner.log" "$runner"/_diag/Runner_*.log
+    # A job can put there what is no file, and would keep the watcher reading.
+    grep -hs -D skip -m 1 "$1" "$ROOT/runner.log" "$runner"/_diag/Runner_*.log
 }
 
 listened() {
@@ -402,13 +476,19 @@ network() {
 
 make_user() {
     shell=$(command -v bash || echo /bin/sh)
-    useradd -m -s "$shell" "$user" || useradd -m -s "$shell" -g "$user" "$user" ||
-        adduser -D -s "$shell" "$user"
+    # With the number that a kept home has, where it is free: gigabytes need no new owner then.
+    number=$(stat -c %u "$USER_HOME" 2>/dev/null | grep -vx 0)
+    for number in "$number" ''; do
+        set -- -s "$shell" ${USER_HOME:+-d "$USER_HOME"} ${number:+-u "$number"} "$user"
+        if useradd -m "$@" || useradd -m -g "$user" "$@"; then break; fi
+    done
+    id "$user" || adduser -D -s "$shell" ${USER_HOME:+-h "$USER_HOME"} "$user"
     # Somebody else may have made it meanwhile, so only the result counts.
     id "$user" || fail "the user $user cannot be made: $(last_words "$log")"
     # A home that outlived its user belongs to the old number.
     home=$(eval "echo ~$user")
-    [ ! -d "$home" ] || [ "$(stat -c %u "$home")" = "$(id -u "$user")" ] || chown -Rh "$user" "$home"
+    [ -n "$USER_HOME" ] || [ ! -d "$home" ] ||
+        [ "$(stat -c %u "$home")" = "$(id -u "$user")" ] || chown -Rh "$user" "$home"
 }
 
 join_groups() {
@@ -451,7 +531,8 @@ user() {
     own "$runner" || fail "$runner cannot be made"
     home=/
     (become test -w "$runner") || fail "$user may not write in $runner: can it enter the folders above?"
-    home=$(eval "echo ~$user")
+    home=$USER_HOME
+    if [ -n "$home" ]; then own "$home" && mend "$home"; else home=$(eval "echo ~$user"); fi
     if ! (become test -d "$home" -a -w "$home"); then
         home=$ROOT/home
         own "$home" || fail "$home cannot be made"
@@ -459,8 +540,18 @@ user() {
 }
 
 own() {
+    [ "$switch" = none ] || unplant "$1"
     mkdir -p "$1" && chmod 755 "$1" || return 1
     [ "$switch" = none ] || chown "$user:$(id -g "$user")" "$1"
+}
+
+mend() {
+    # Files of another's come from a job's container, or with another number of the user. To look at
+    # each of millions would take minutes on a cold disk, at each start: the upper folders stand for
+    # what is below, since uv, pip and others make one there for whatever they add. Mended from below,
+    # so that they still tell after a mending that was cut short.
+    [ "$switch" = none ] || [ -z "$(find "$1/" -xdev -maxdepth 4 ! -user "$user" -print -quit)" ] ||
+        find "$1/" -xdev -depth ! -user "$user" -exec chown -h "$user" {} +
 }
 
 fetch() {
@@ -499,6 +590,8 @@ download() {
     phase download
     room "$ROOT"
     archive=$ROOT/runner-$sha256.tar.gz
+    # Older runners, and a part whose end the last power cut may have filled with zeros.
+    find "$ROOT" -maxdepth 1 -name 'runner-*' ! -name "${archive##*/}" -exec rm -f {} +
     if ! right "$archive"; then
         rm -f "$archive"
         retry 8 fetch_archive || fail "$url cannot be fetched: $(last_words "$log")"
@@ -514,11 +607,12 @@ download() {
 
 unpack() {
     # All of an older runner goes but its work: its registration would be refused or, worse, used.
-    # A link in place of the work would lead the chown below to files of root's.
-    find "$runner" -mindepth 1 -maxdepth 1 \( ! -name _work -o -type l \) -exec rm -rf {} +
-    (become tar -xzof -) <"$archive" || fail "the archive cannot be unpacked: $(last_words "$log")"
-    own "$runner/_work" || fail "$runner/_work cannot be made"
+    find "$runner" -mindepth 1 -maxdepth 1 \( ! -name _work -o ! -type d \) -exec rm -rf {} +
+    # A job's container leaves files of root's anywhere in the work, and then git cannot clean it.
     [ "$switch" = none ] || find "$runner" ! -user "$user" -exec chown -h "$user" {} +
+    (become tar -xzof -) <"$archive" || fail "the archive cannot be unpacked: $(last_words "$log")"
+    # Not as root, who would follow a link.
+    (become sh -c 'mkdir -p _work && chmod 755 _work') || fail "$runner/_work cannot be made"
     for name in http_proxy https_proxy no_proxy; do
         eval "value=\${$name-}"
         [ -z "$value" ] || printf '%s=%s\n' "$name" "$value"
@@ -627,19 +721,22 @@ listen() {
 
 # --- the order of events ---------------------------------------------------------------------------
 
-boot=$(cat /proc/sys/kernel/random/boot_id)
+this_boot
 born=$(now)
 main=$(stamp $$)
 phase=network
-(umask 022 && mkdir -p "$ROOT")
-cd "$ROOT" && ROOT=$(pwd -P)
+make_root
 runner=$ROOT/runner log=$ROOT/boot.log
 claim
+# A runner that outlived its boot script, and what a job left behind.
+group=none self=$$
+[ -z "$(remains)" ] || end_processes
+# Only now: the watcher that was waited for ends whatever has its machine's name.
+export GPU_CI_MACHINE="$MACHINE"
 # Only a script that leads its group may end the group: the group's number is its own, then.
 group=$$
 grouped | grep -qx $$ || group=none
-rm -f "$ROOT/phase" "$ROOT/failed" "$ROOT/listener" "$ROOT/runner.log"
-[ ! -e "$log" ] || mv -f "$log" "$log.1"
+tidy_root
 # A failed exec would end the shell, and that before the timers run.
 (: >>"$log") || log=/dev/null
 exec >>"$log" 2>&1 </dev/null

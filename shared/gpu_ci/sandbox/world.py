@@ -37,19 +37,34 @@ PASSED_ON: Final = (
 
 @dataclass(kw_only=True)
 class World:
-    """One workflow run in which the actions are used as a job would use them."""
+    """A workflow run, one after the other, in which the actions are used as a job would use them."""
 
     served: ServedGitHub
     folder: Path
     machines_folder: Path
     token: str
     run_token: str
-    run_id: int
-    start_job: int
-    stop_job: int
+    run_id: int = 0
+    start_job: int = 0
+    stop_job: int = 0
     on_line: Callable[[str, str], None] | None = None
     steps: list[Step] = field(default_factory=list)
     extra: dict[str, str] = field(default_factory=dict)
+
+    def next_run(self) -> None:
+        """Begin a run whose start and stop jobs are in progress; what is done next belongs to it."""
+        github = self.served.github
+        run = github.start_run(REPOSITORY, new_run_id())
+        jobs = [github.queue_job(run, name, ["ubuntu-latest"]) for name in ("start", "stop")]
+        for job in jobs:
+            github.set_job(job.id, status="in_progress", runner_name=f"Hosted Agent {job.name}")
+        self.run_id, (self.start_job, self.stop_job) = run.id, (job.id for job in jobs)
+
+    def end_run(self) -> None:
+        """End the jobs of the run, and with them the run."""
+        for job in self.served.github.all_jobs():
+            if job.run_id == self.run_id and not job.completed:
+                self.served.github.set_job(job.id, status="completed", conclusion="success")
 
     def env(self, job: str) -> dict[str, str]:
         """Return what the runner sets for every step of a job."""
@@ -141,21 +156,16 @@ def _world(
 ) -> World:
     github = served.github
     github.add_repository(REPOSITORY)
-    run = github.start_run(REPOSITORY, new_run_id())
-    jobs = [github.queue_job(run, name, ["ubuntu-latest"]) for name in ("start", "stop")]
-    for job in jobs:
-        github.set_job(job.id, status="in_progress", runner_name=f"Hosted Agent {job.name}")
-    return World(
+    world = World(
         served=served,
         on_line=on_line,
         folder=folder,
         machines_folder=machines,
         token=github.issue(classic(REPOSITORY)),
         run_token=github.issue(job_token(REPOSITORY, actions="read")),
-        run_id=run.id,
-        start_job=jobs[0].id,
-        stop_job=jobs[1].id,
     )
+    world.next_run()
+    return world
 
 
 def new_run_id() -> int:
