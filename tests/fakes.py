@@ -9,22 +9,24 @@ import heapq
 import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest import mock
 
 from gpu_ci.boot import Place, Registration, RunnerBuild
 from gpu_ci.cancellation import Cancellation
-from gpu_ci.errors import Absent, Busy, Conflict
-from gpu_ci.github import GitHub, Job, Runner
+from gpu_ci.errors import Absent, Busy, Conflict, NameShared
+from gpu_ci.github import GitHub, Job, Run, Runner
 from gpu_ci.github_api import Line
 from gpu_ci.identity import Identity, Tags
 from gpu_ci.inputs import StartInputs, variable
 from gpu_ci.machine import Machine, Price, State
 from gpu_ci.plan import plan_start
-from gpu_ci.providers import Candidate, Check, Order, Provider
+from gpu_ci.providers import PROVIDERS, Candidate, Check, Keeper, Order, Provider
 from gpu_ci.rental import Rental
 from gpu_ci.waiting import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
 REPOSITORY = "octo/widgets"
 
@@ -35,7 +37,7 @@ class FakeClock:
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.begin = self.time = now
         self.slept: list[float] = []
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._events: list[tuple[float, int, Callable[[], object]]] = []
         self._order = itertools.count()
 
     def now(self) -> float:
@@ -49,7 +51,7 @@ class FakeClock:
             event()
         self.time = until
 
-    def at(self, seconds: float, event: Callable[[], None]) -> None:
+    def at(self, seconds: float, event: Callable[[], object]) -> None:
         """Let something happen so many seconds after the clock's beginning."""
         heapq.heappush(self._events, (self.begin + seconds, next(self._order), event))
 
@@ -115,6 +117,7 @@ class FakeProvider(Provider):
             region=order.candidate.region,
             type=order.candidate.type,
             launched_at=self.clock.now(),
+            kept=order.kept,
         )
         self.machines[machine.id] = machine
         return machine
@@ -124,7 +127,8 @@ class FakeProvider(Provider):
         return [
             machine
             for machine in self.machines.values()
-            if all(str(getattr(machine.tags, name)) == value for name, value in wanted.items())
+            if not machine.kept
+            and all(str(getattr(machine.tags, name)) == value for name, value in wanted.items())
         ]
 
     def state(self, machine: Machine) -> State:
@@ -158,8 +162,85 @@ class FakeProvider(Provider):
             raise self.failing[method]
 
 
+class FakeKeeper(FakeProvider, Keeper):
+    """Machines with names of their own, whose ids change when they are resumed.
+
+    `way_in` says whether a running machine can be adopted, and `ours` whether this library started
+    it; `lasting` is how long a pause takes.
+    """
+
+    name: ClassVar[str] = "keeper"
+    keeps: ClassVar[bool] = True
+    secrets: ClassVar[Sequence[str]] = ("KEEPER_KEY",)
+
+    def __init__(self, options: FakeOptions, env: Mapping[str, str], clock: FakeClock) -> None:
+        super().__init__(options, env, clock)
+        self.way_in = True
+        self.ours = True
+        self.lasting = 0.0
+
+    def add(self, name: str, state: State) -> Machine:
+        """Let a machine of this name exist since yesterday."""
+        order = Order(
+            candidate=Candidate(type="old"), tags=tags(name), token="", boot_script="", kept=True
+        )
+        machine = replace(self.land(order), launched_at=self.clock.begin - 86400)
+        self.machines[machine.id], self.states[machine.id] = machine, state
+        return machine
+
+    def set(self, name: str, state: State) -> None:
+        """Let every machine of this name be in this state from now on."""
+        for machine in self._named(name):
+            self.states[machine.id] = state
+
+    def kept(self, name: str) -> tuple[Machine, State] | None:
+        self._asked("look at", name)
+        match self._named(name):
+            case []:
+                return None
+            case [machine]:
+                return replace(machine, tags=nobodys(name), launched_at=0.0), self.state(machine)
+            case several:
+                raise NameShared(f"{len(several)} machines are named {name}.")
+
+    def resume(self, machine: Machine, order: Order) -> Machine:
+        self._asked("resume", f"{machine.id} as {order.candidate}")
+        assert self.state(machine) is State.PAUSED, "only a paused machine is resumed"
+        self.orders.append(order)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        old = self.machines.pop(machine.id)
+        up = self.land(order)
+        self.machines[up.id] = replace(up, type=up.type or old.type)
+        return self.machines[up.id]
+
+    def adopt(self, machine: Machine, order: Order) -> Machine | None:
+        self._asked("adopt", machine.id)
+        assert self.state(machine) is State.RUNNING, "only a running machine is adopted"
+        self.orders.append(order)
+        if not self.way_in:
+            return None
+        began = self.clock.now() if self.ours else 0.0
+        return replace(machine, tags=order.tags, launched_at=began, started=self.ours)
+
+    def pause(self, machine: Machine) -> None:
+        self._asked("pause", machine.name)
+        if self.lasting:
+            self.clock.sleep(self.lasting)
+        self.set(machine.name, State.PAUSED)
+
+    def upkeep(self, machine: Machine) -> Price | None:
+        return Price(per_hour=0.01)
+
+    def _named(self, name: str) -> list[Machine]:
+        return [machine for machine in self.machines.values() if machine.name == name]
+
+
 class FakeGitHub(GitHub):
-    """Registrations in a dictionary; `failing` and `journal` are as the provider's."""
+    """Registrations in a dictionary; `failing` and `journal` are as the provider's.
+
+    `over` holds the runs that are completed.
+    """
 
     def __init__(self, deadline: Deadline, journal: list[str] | None = None) -> None:
         line = Line("http://127.0.0.1:9", None, deadline)
@@ -168,6 +249,7 @@ class FakeGitHub(GitHub):
         self.registered: dict[int, Runner] = {}
         self.failing: dict[str, Exception] = {}
         self.run_jobs: list[Job] = []
+        self.over: set[str] = set()
         self._ids = itertools.count(101)
 
     def register(self, name: str, labels: Sequence[str], group_id: int = 1) -> tuple[Runner, str]:
@@ -211,6 +293,11 @@ class FakeGitHub(GitHub):
         self._asked("list", f"jobs of {run_id}")
         return self.run_jobs
 
+    def run(self, run_id: str) -> Run:
+        self._asked("look at", f"run {run_id}")
+        status = "completed" if run_id in self.over else "in_progress"
+        return Run(id=int(run_id), attempt=1, status=status, conclusion="")
+
     def delete(self, runner_id: int) -> bool:
         self._asked("delete", str(runner_id))
         if runner_id in self.registered and self.registered[runner_id].busy:
@@ -221,6 +308,18 @@ class FakeGitHub(GitHub):
         self.journal.append(f"{method} {what}")
         if method in self.failing:
             raise self.failing[method]
+
+
+def fakes_known() -> AbstractContextManager[object]:
+    """Let the inputs name the providers of this file, as `fake` and `keeper`."""
+    made = (FakeProvider, FakeKeeper)
+    return mock.patch.dict(PROVIDERS, {one.name: f"{__name__}:{one.__name__}" for one in made})
+
+
+def kept_env(**inputs: str) -> dict[str, str]:
+    """Return the environment of a step that names the kept machine `box`."""
+    given = {"provider": "keeper", "machine_name": "box", **inputs}
+    return start_env(**given) | {"KEEPER_KEY": "k"}
 
 
 def start_env(**inputs: str) -> dict[str, str]:
@@ -237,6 +336,11 @@ def tags(name: str = "gpu-ci-7-1-x", **values: Any) -> Tags:
     return Tags(**{**known, "name": name, **values})
 
 
+def nobodys(name: str) -> Tags:
+    """Return what a cloud without tags tells of a machine: its name."""
+    return Tags(name=name, label="", repository="", run_id="", attempt="", key="", scope="")
+
+
 @dataclass(kw_only=True)
 class World:
     """A start in memory: its clock, provider and GitHub share one journal."""
@@ -249,10 +353,21 @@ class World:
 
     @classmethod
     def of(cls, **inputs: str) -> World:
-        clock, said = FakeClock(), list[str]()
-        env = start_env(**inputs)
-        provider = FakeProvider(FakeOptions(), env, clock)
-        start_inputs = StartInputs.read(env)
+        clock, env = FakeClock(), start_env(**inputs)
+        return cls._of(env, FakeProvider(FakeOptions(), env, clock), clock)
+
+    @classmethod
+    def kept(cls, **inputs: str) -> tuple[World, FakeKeeper]:
+        """Return a start of the kept machine `box`, and its provider."""
+        clock, env = FakeClock(), kept_env(**inputs)
+        keeper = FakeKeeper(FakeOptions(), env, clock)
+        return cls._of(env, keeper, clock), keeper
+
+    @classmethod
+    def _of(cls, env: Mapping[str, str], provider: FakeProvider, clock: FakeClock) -> World:
+        said = list[str]()
+        with fakes_known():
+            start_inputs = StartInputs.read(env)
         deadline = Deadline.after(start_inputs.online_timeout, clock)
         github = FakeGitHub(deadline, provider.journal)
         rental = Rental(

@@ -27,7 +27,8 @@ OUTSIDE = [name for name in MODULES if name not in SANDBOX]
 # What the story of a start or a stop is made of, and no provider may know.
 STORY = (
     "gpu_ci.actions", "gpu_ci.cli", "gpu_ci.doctor", "gpu_ci.give_back", "gpu_ci.github",
-    "gpu_ci.github_api", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan",
+    "gpu_ci.github_api", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.keeping", "gpu_ci.lock",
+    "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan",
     "gpu_ci.rental", "gpu_ci.report", "gpu_ci.sandbox", "gpu_ci.start", "gpu_ci.stop",
 )  # fmt: skip
 PURE = [f"gpu_ci.{name}" for name in ("identity", "inputs", "machine", "needs", "plan", "report")]
@@ -36,7 +37,14 @@ INPUT_AND_OUTPUT = {
     "subprocess", "sys", "tempfile", "threading", "time", "urllib",
 }  # fmt: skip
 # What only some need, and the modules below which it may be loaded with them.
-OPTIONAL = {"boto3": (), "botocore": (), "flask": SANDBOX, "werkzeug": SANDBOX, "yaml": SANDBOX}
+OPTIONAL = {
+    "asyncssh": (),
+    "boto3": (),
+    "botocore": (),
+    "flask": SANDBOX,
+    "werkzeug": SANDBOX,
+    "yaml": SANDBOX,
+}
 
 
 @cache

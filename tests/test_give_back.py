@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
 
 import pytest
-from tests.fakes import FakeClock, FakeGitHub, FakeOptions, FakeProvider, start_env, tags
+from tests.fakes import FakeClock, FakeGitHub, FakeOptions, FakeProvider, nobodys, start_env, tags
 
 from gpu_ci.errors import (
     CloudUnreachable,
@@ -19,13 +20,11 @@ from gpu_ci.github import Job
 from gpu_ci.give_back import BUSY_PATIENCE, Debt, Giver
 from gpu_ci.identity import Identity
 from gpu_ci.inputs import StopInputs
+from gpu_ci.machine import Machine, Price
 from gpu_ci.needs import Asker
 from gpu_ci.providers import Candidate, Order
 from gpu_ci.stop import Stopping
 from gpu_ci.waiting import Deadline
-
-if TYPE_CHECKING:
-    from gpu_ci.machine import Machine
 
 PATIENCE = 120.0
 
@@ -294,3 +293,71 @@ def test_a_stop_whose_github_does_not_answer_says_both_troubles(owed: Owed) -> N
     text = "\n\n".join(stop.troubles)
     assert "GitHub is down." in text
     assert text.count("The cloud is down.") == 2
+
+
+KEPT = Machine(
+    provider="keeper",
+    id="m-7",
+    tags=tags("box"),
+    kept=True,
+    launched_at=1000.0,
+    price=Price(per_hour=2.0),
+)
+FOUND = replace(KEPT, id="m-8", tags=nobodys("box"), type="A100", launched_at=0.0, price=None)
+
+
+def test_a_kept_machine_is_put_away_and_not_released(owed: Owed) -> None:
+    """Its registration is its lock: whoever puts it away removes that, in its own order."""
+    waited: list[Deadline] = []
+
+    def put_away(deadline: Deadline) -> Machine:
+        waited.append(deadline)
+        return FOUND
+
+    debt = Debt(name="box", runner_id=101, machine=KEPT, put_away=put_away)
+    owed.give_back(debt)
+    assert waited == [owed.deadline]
+    assert owed.journal == []
+    assert (debt.left, debt.removed) == ("", 0)
+
+
+@pytest.mark.parametrize(
+    ("handle", "began", "price"), [(KEPT, 1000.0, Price(per_hour=2.0)), (None, 0.0, None)]
+)
+def test_only_the_handle_knows_since_when_a_kept_machine_is_billed(
+    owed: Owed, handle: Machine | None, began: float, price: Price | None
+) -> None:
+    """Its launch and its price go into the bill; the rest is as it was found. Without a handle the
+    time stays unknown, which is not zero."""
+    debt = Debt(name="box", machine=handle, put_away=lambda _deadline: FOUND)
+    owed.give_back(debt)
+    assert debt.released == [replace(FOUND, launched_at=began, price=price)]
+
+
+def test_a_kept_machine_that_is_left_is_no_trouble(owed: Owed) -> None:
+    """Why is told; nothing was released, and nobody fails for it."""
+    debt = Debt(name="box", machine=KEPT, put_away=lambda _deadline: "run 8 holds it")
+    owed.give_back(debt)
+    assert (debt.left, debt.released, debt.troubles) == ("run 8 holds it", [], [])
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+@pytest.mark.parametrize(
+    "failure", [CloudUnreachable("The cloud is down."), Unreachable("GitHub is down.")]
+)
+def test_a_kept_machine_that_cannot_be_put_away_is_said(
+    owed: Owed, failure: Exception, *, hurried: bool
+) -> None:
+    """It may go on being billed (pain 11): it is named, with the cause and where to look, and keeps
+    no other machine from being given back."""
+    debts = [Debt(name="box", put_away=partial(fail, failure)), owed.debt()]
+    text = owed.troubles(*debts, hurried=hurried)
+    assert text == (
+        f"Machine box may be running, and is billed then. {failure} Look at it in the cloud's "
+        "console, or run stop again."
+    )
+    assert owed.nothing_stands()
+
+
+def fail(failure: Exception, _deadline: Deadline) -> str:
+    raise failure

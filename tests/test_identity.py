@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpu_ci.identity import NAME_LIMIT, Identity, Tags, run_prefix, slug
+from gpu_ci.identity import (
+    NAME_LIMIT,
+    Identity,
+    Mark,
+    Tags,
+    our_label,
+    read_label,
+    read_name,
+    run_prefix,
+    slug,
+)
 
 exact = settings(derandomize=True, deadline=None, database=None)
 keys = st.text(max_size=100)
@@ -128,3 +138,125 @@ def test_a_terminal_has_an_identity_too() -> None:
     """Outside a workflow there is no run: the key tells starts apart."""
     identity = Identity.from_environment({"GITHUB_REPOSITORY": "o/r"})
     assert (identity.run_id, identity.attempt, identity.key) == ("0", "1", "terminal")
+
+
+# Keys whose slugs look like the parts of a name or of a label.
+odd_keys = st.lists(
+    st.sampled_from(
+        [
+            "abcdef",
+            "123456",
+            "0",
+            "0r1",
+            "12345678901",
+            "deadbeef",
+            "12345678",
+            "gpu-ci-7-1",
+            "-",
+            "",
+        ]
+    ),
+    max_size=5,
+).map("-".join)
+odd_identities = st.builds(
+    replace,
+    identities,
+    key=odd_keys | keys,
+    starter=st.just("") | st.integers(1, 10**12).map(str) | st.just("123456"),
+)
+nonces = st.text("0123456789abcdef", min_size=8, max_size=8) | st.just("12345678")
+
+
+@exact
+@given(odd_identities, st.integers(0, 49), st.integers(0, 12))
+def test_a_name_is_read_back(identity: Identity, index: int, replacement: int) -> None:
+    """Whatever the key, a cloud without tags tells the run, the attempt and the key's mark by the
+    machine's name."""
+    expected = Mark(run_id=identity.run_id, attempt=identity.attempt, key_mark=identity.key_mark())
+    assert read_name(identity.name(index, replacement)) == expected
+
+
+@exact
+@given(odd_identities, st.integers(0, 49), st.integers(0, 12), nonces)
+def test_a_label_is_read_back(identity: Identity, index: int, replacement: int, nonce: str) -> None:
+    """So does a registration's label, and it tells the job that started it where the runner did;
+    no name is taken for a label."""
+    name = identity.name(index, replacement)
+    label = identity.label(name, nonce)
+    assert read_label(label) == Mark(
+        run_id=identity.run_id,
+        attempt=identity.attempt,
+        key_mark=identity.key_mark(),
+        starter=identity.starter,
+    )
+    assert our_label(["self-hosted", "gpu", name, label]) == label
+    assert read_label(name) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "box",
+        "gpu-ci-7-1",
+        "gpu-ci-7-1-x-abcdef",
+        "gpu-ci-7-1-abcdef-0",
+        "gpu-ci-7-1-x-abcdeg-0",
+        "gpu-ci-7-x-abcdef-0",
+        "GPU-CI-7-1-x-abcdef-0",
+        "my-gpu-ci-7-1-x-abcdef-0",
+        "gpu-ci-7-1-x-abcdef-0\n",
+    ],
+)
+def test_other_names_are_nobodys(text: str) -> None:
+    """What this library did not make is not read as if it had, as a name or within a label."""
+    assert read_name(text) is None
+    assert read_label(f"{text}-deadbeef") is None
+    assert our_label([text, f"{text}-deadbeef", "gpu-ci-7-1-x-abcdef-0"]) == ""
+
+
+@pytest.mark.parametrize("end", ["", "-deadbee", "-deadbeeg", "-DEADBEEF", "-x-deadbeef"])
+def test_a_name_without_eight_digits_is_no_label(end: str) -> None:
+    """The random part is what tells a label of ours from a name that a person wrote."""
+    assert read_label(f"gpu-ci-7-1-x-abcdef-0{end}") is None
+
+
+def test_a_label_begins_with_its_name_and_tells_its_starter() -> None:
+    """It can be read; without a check run nothing stands in its place."""
+    assert replace(ONE, starter="99").label("n-0", "5eed1234") == "n-0-99-5eed1234"
+    assert ONE.label("n-0", "5eed1234") == "n-0-5eed1234"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "fits"),
+    [
+        ({}, True),
+        ({"run_id": "7"}, True),
+        ({"run_id": "71"}, False),
+        ({"run_id": "7", "attempt": "1"}, True),
+        ({"attempt": "2"}, False),
+        ({"repository": "o/r", "run_id": "7", "key": "test.3"}, True),
+        ({"repository": "o/r", "run_id": "7", "key": "test.4"}, False),
+        ({"repository": "o/r", "run_id": "7", "key": ""}, False),
+        ({"repository": "o/other", "run_id": "7", "key": "test.3"}, False),
+        ({"repository": "o/other", "run_id": "7"}, True),
+    ],
+)
+def test_a_mark_fits_the_tags_that_its_machine_would_have(
+    wanted: dict[str, str], *, fits: bool
+) -> None:
+    """A cloud without tags is asked like one that has them: a run's number is everybody's own, a
+    key counts together with its repository."""
+    mark = read_name(ONE.name(0))
+    assert mark is not None
+    asked = dict(wanted)
+    assert mark.fits(asked) is fits
+    assert asked == wanted
+
+
+def test_a_mark_is_not_asked_for_what_it_cannot_tell() -> None:
+    """A guess would release a machine of somebody else's."""
+    mark = read_name(ONE.name(0))
+    assert mark is not None
+    with pytest.raises(KeyError):
+        mark.fits({"starter": "11"})

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.fakes import start_env, tags
+from tests.fakes import FakeKeeper, fakes_known, kept_env, start_env, tags
 
 from gpu_ci.errors import BadInputs
+from gpu_ci.github import GitHub
 from gpu_ci.inputs import Reader, StartInputs, StopInputs, input_names, variable
 from gpu_ci.machine import Machine, to_handle
 from gpu_ci.providers import PROVIDERS, provider_class
+from gpu_ci.start import start
+from gpu_ci.stop import stop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 exact = settings(derandomize=True, deadline=None, database=None)
 TOKEN = "ghp_averysecrettokenindeed"
 PEM = "-----BEGIN KEY-----\nc2VjcmV0\n-----END KEY-----"
 SECRETS = [TOKEN, PEM, *PEM.splitlines()[1:2]]
+OF_PROVIDERS = [secret for name in PROVIDERS for secret in provider_class(name).secrets]
 
 # Values that come close to being right, besides any text at all.
 NEARLY: dict[str, list[str]] = {
@@ -32,6 +39,7 @@ NEARLY: dict[str, list[str]] = {
     "release": ["auto", "pause", "-"],
     "dry-run": ["true", "FALSE", "yes"],
     "organization": ["octo", "octo cat"],
+    "machine-name": ["box", "gpu-ci-7-1-x-abcdef-0", "a b", "b" * 41],
 }
 NUMBERS = ["0", "1", "1.5", "-1", "1e3", "nan", "inf", "\u0663", "\u00b2", "9" * 30, "12 "]
 
@@ -44,7 +52,8 @@ def environments(inputs: type[StartInputs | StopInputs]) -> st.SearchStrategy[di
     """Return whole environments, with anything at all in any input."""
     given_inputs = {variable(name): one_of(name) for name in input_names(inputs)}
     repository = st.sampled_from(["octo/widgets", "", "octo", "a/b/c"])
-    return st.fixed_dictionaries({}, optional=given_inputs | {"GITHUB_REPOSITORY": repository})
+    others = dict.fromkeys(OF_PROVIDERS, st.just("k")) | {"GITHUB_REPOSITORY": repository}
+    return st.fixed_dictionaries({}, optional=given_inputs | others)
 
 
 @exact
@@ -128,6 +137,7 @@ def test_without_a_token_the_cure_is_told() -> None:
     ("given_inputs", "part"),
     [
         ({"app_id": "1"}, "belong together"),
+        ({"app_id": "1", "github_token": ""}, "app-private-key is not set"),
         ({"app_private_key": PEM}, "belong together"),
         ({"runner_group": "gpus"}, "needs organization"),
         ({"machine_name": "box"}, "Remove machine-name"),
@@ -218,6 +228,7 @@ def test_options_may_be_written_with_hyphens_or_underscores(provider: str) -> No
     }
     for given_options in (written, {n.replace("_", "-"): v for n, v in written.items()}):
         env = start_env(provider=provider, provider_options=json.dumps(given_options))
+        env |= dict.fromkeys(provider_class(provider).secrets, "k")
         assert StartInputs.read(env).provider_options == options
 
 
@@ -230,3 +241,112 @@ def test_a_stop_in_a_terminal_is_told_what_to_stop() -> None:
         "GITHUB_REPOSITORY",
         "key",
     ]
+
+
+@pytest.fixture
+def keeping() -> Iterator[None]:
+    """A provider that keeps machines is known."""
+    with fakes_known():
+        yield
+
+
+@pytest.mark.usefixtures("keeping")
+@pytest.mark.parametrize("name", ["box", "B", "7", "gpu_box-2", "gpu-ci-box", "gpu-ci-7", "b" * 40])
+@pytest.mark.parametrize("inputs", [StartInputs, StopInputs])
+def test_a_kept_machine_has_a_name_that_runners_and_clouds_take(
+    inputs: type[StartInputs | StopInputs], name: str
+) -> None:
+    """Letters, digits, hyphens and underscores, at most 40, in any case."""
+    assert inputs.read(kept_env(machine_name=f" {name} ")).machine_name == name
+
+
+@pytest.mark.usefixtures("keeping")
+@pytest.mark.parametrize(
+    "name", ["b" * 41, "a b", "a.b", "a/b", "b\u00f6x", "a\nb", "gpu-ci-7-box"]
+)
+@pytest.mark.parametrize("inputs", [StartInputs, StopInputs])
+def test_another_name_of_a_kept_machine_is_a_problem(
+    inputs: type[StartInputs | StopInputs], name: str
+) -> None:
+    """One that would be cut or refused later, and one of a machine that is not kept, which a stop
+    of its run would end."""
+    (problem,) = problems_of(inputs, kept_env(machine_name=name))
+    assert problem.startswith(f"machine-name is {name!r}; it must be 1 to 40 letters")
+
+
+@pytest.mark.usefixtures("keeping")
+@pytest.mark.parametrize(
+    ("given_inputs", "part"),
+    [
+        ({"count": "2"}, "machine-name names one machine: start it once."),
+        ({"registration": "token"}, "registration: token is not for keeper"),
+        ({"registration": "token", "machine_name": ""}, "registration: token is not for keeper"),
+    ],
+)
+def test_what_a_kept_machine_cannot_have(given_inputs: dict[str, str], part: str) -> None:
+    """One machine has one runner at a time, and its registration must stand before it is touched:
+    it is the lock."""
+    (problem,) = problems_of(StartInputs, kept_env(**given_inputs))
+    assert part in problem
+
+
+@pytest.mark.usefixtures("keeping")
+def test_what_a_kept_machine_can_have() -> None:
+    """The same inputs one by one: a provider that keeps machines also makes several fresh ones."""
+    assert StartInputs.read(kept_env(count="1", registration="jit")).machine_name == "box"
+    assert StartInputs.read(kept_env(count="2", machine_name="")).count == 2
+    for release in ("auto", "pause", "terminate", "keep"):
+        assert StopInputs.read(kept_env(release=release)).release == release
+
+
+@pytest.mark.usefixtures("keeping")
+def test_a_stop_in_a_terminal_may_name_a_kept_machine() -> None:
+    """It needs no run to know what is meant."""
+    env = kept_env()
+    del env["GITHUB_RUN_ID"]
+    assert StopInputs.read(env).machine_name == "box"
+
+
+@pytest.mark.usefixtures("keeping")
+@pytest.mark.parametrize("inputs", [StartInputs, StopInputs])
+@pytest.mark.parametrize("unset", [{}, {"KEEPER_KEY": ""}])
+def test_a_providers_missing_secret_is_named_with_its_cure(
+    inputs: type[StartInputs | StopInputs], unset: dict[str, str]
+) -> None:
+    """Unset, and empty as a secret that does not exist is: the variable, where to set it, and why a
+    run may not get it, before anything is asked of the cloud."""
+    env = kept_env()
+    del env["KEEPER_KEY"]
+    (problem,) = problems_of(inputs, env | unset)
+    assert problem.startswith("KEEPER_KEY is not set: it has to come from a secret")
+    assert "forks and from Dependabot" in problem
+
+
+@pytest.mark.usefixtures("keeping")
+def test_an_app_needs_no_token_beside_it() -> None:
+    """What is missing then is the provider's secret alone."""
+    env = kept_env(github_token="", app_id="1", app_private_key=PEM)
+    assert StartInputs.read(env).github.app_id == "1"
+    (problem,) = problems_of(StartInputs, env | {"KEEPER_KEY": ""})
+    assert problem.startswith("KEEPER_KEY is not set")
+
+
+@pytest.mark.usefixtures("keeping")
+@pytest.mark.parametrize("story", [start, stop])
+def test_a_forks_pull_request_reads_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, story: Callable[[Mapping[str, str]], None]
+) -> None:
+    """All secrets are empty in it (fork PRs: pain 47): one paragraph says so, not one for each
+    secret, and neither GitHub nor the cloud is asked anything."""
+
+    def asked(*_args: object, **_named: object) -> NoReturn:
+        pytest.fail("something was asked")
+
+    monkeypatch.setattr(GitHub, "connect", asked)
+    monkeypatch.setattr(FakeKeeper, "__init__", asked)
+    with pytest.raises(BadInputs) as caught:
+        story(kept_env(github_token="") | {"KEEPER_KEY": ""})
+    (problem,) = caught.value.problems
+    assert "This run has no secrets (KEEPER_KEY and github-token are empty)" in problem
+    for word in ("a fork", "Dependabot", "a maintainer can run it from a branch"):
+        assert word in problem

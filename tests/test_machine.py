@@ -18,6 +18,8 @@ machines = st.builds(
     Machine,
     tags=st.builds(Tags),
     launched_at=numbers,
+    kept=st.booleans(),
+    started=st.booleans(),
     price=st.none() | st.builds(Price, per_hour=numbers),
 )
 HANDLE = json.loads(to_handle([Machine(provider="ec2", id="i-1", tags=tags())]))
@@ -57,6 +59,8 @@ def test_garbage_is_a_value_error(text: str) -> None:
         {**HANDLE, "provider": []},
         {**HANDLE, "id": 5},
         {**HANDLE, "launched_at": "yesterday"},
+        {**HANDLE, "kept": "false"},
+        {**HANDLE, "started": 0},
         {**HANDLE, "tags": {**HANDLE["tags"], "runner_id": "twelve"}},
         {**HANDLE, "price": 5},
         {**HANDLE, "price": {"per_hour": "cheap"}},
@@ -78,3 +82,23 @@ def test_a_field_of_a_later_version_is_passed_over() -> None:
     """A stop of this version still reads the handle of a start that knows more."""
     later = {**HANDLE, "colour": "blue", "tags": {**HANDLE["tags"], "mood": "calm"}}
     assert from_handle(json.dumps(later)) == from_handle(json.dumps(HANDLE))
+
+
+def test_a_handle_that_says_nothing_of_it_is_of_a_machine_that_start_made() -> None:
+    """The handle of an earlier version: the machine is ended, not paused, and not left."""
+    earlier = {name: value for name, value in HANDLE.items() if name not in {"kept", "started"}}
+    (machine,) = from_handle(json.dumps(earlier))
+    assert (machine.kept, machine.started) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("machine_id", "region", "told"),
+    [("i-1", "x", "box (i-1 in x)"), ("i-1", "", "box (i-1)"), ("box", "x", "box")],
+)
+def test_a_machine_is_told_by_its_name_and_where_to_look(
+    machine_id: str, region: str, told: str
+) -> None:
+    """A kept machine of a cloud without regions has a name and an id; one that has no id of its own
+    is not named twice."""
+    machine = Machine(provider="ec2", id=machine_id, tags=tags("box"), region=region)
+    assert machine.told() == told

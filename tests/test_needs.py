@@ -118,3 +118,27 @@ def test_the_job_that_asks_may_be_the_starter() -> None:
 def test_an_unassigned_job_is_not_the_asker() -> None:
     """A job without a runner is never taken for a stop that does not know its own."""
     assert Asker().is_job(job(12, "queued")) is False
+
+
+@pytest.mark.parametrize(
+    ("label", "needs_it"),
+    [
+        (LABEL, True),
+        (f"{NAME}-11-deadbeef", True),
+        (NAME, True),
+        (f"{NAME}1-deadbeef", False),
+        (f"{NAME}r1-deadbeef", False),
+        (NAME.removesuffix("-0"), False),
+        (f"x{LABEL}", False),
+    ],
+)
+def test_a_name_stands_for_every_label_that_begins_with_it(label: str, *, needs_it: bool) -> None:
+    """A cloud without tags tells a machine's name only; the machines beside it and those that
+    replaced it have other names."""
+    jobs = [job(12, "queued", label)]
+    assert bool(why_needed(NAME, "0", jobs, None, STOPPER)) is needs_it
+
+
+def test_a_whole_label_is_not_a_beginning() -> None:
+    """A start that was repeated with another random part has another label."""
+    assert why(job(12, "queued", f"{NAME}-other"), STARTED, STOPPING) == ""

@@ -352,3 +352,46 @@ def test_at_the_deadline_nothing_is_replaced() -> None:
     world.clock.at(0.5, world.github.registered.clear)
     failure_of(world, RegistrationLost)
     assert len(world.provider.orders) == 1
+
+
+def test_a_kept_machine_that_is_paused_under_its_start_is_resumed_again() -> None:
+    """A stop of an older run was faster, or a person paused it (resume of a paused machine: pain 24):
+    it is seen as paused, and wakes under a new registration."""
+    world, keeper = World.kept()
+    keeper.add("box", State.PAUSED)
+    world.rental.launch(Lease(index=0))
+    world.clock.at(20, lambda: keeper.set("box", State.PAUSED))
+    world.clock.at(60, lambda: world.github.set(103))
+    ids: list[str] = []
+    wait(world, lambda: ids.append(world.rental.machines[0].id))
+    assert ids == ["m-3"] == list(keeper.machines)
+    assert list(world.github.registered) == [103]
+    assert any("the machine was paused before its runner was online" in line for line in world.said)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (State.PAUSED, "was paused"),
+        (State.FAILED, "failed"),
+        (State.ENDING, "ended"),
+        (State.GONE, "ended"),
+    ],
+)
+def test_how_a_machine_went_away_is_told(state: State, words: str) -> None:
+    """A paused machine is not said to have ended: it is there, and its disk is billed."""
+    world = launched()
+    world.clock.at(10, lambda: world.provider.states.update({"m-1": state}))
+    online(world, 40, 102)
+    wait(world)
+    assert any(f"{words} before its runner was online" in line for line in world.said)
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.RUNNING])
+def test_a_machine_that_is_up_or_coming_up_is_not_replaced(state: State) -> None:
+    """Its runner may come at any moment."""
+    world = launched()
+    world.provider.states["m-1"] = state
+    online(world, 300)
+    wait(world)
+    assert len(world.provider.orders) == 1

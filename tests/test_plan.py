@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import permutations
 
-from tests.fakes import FakeClock, FakeOptions, FakeProvider, start_env
+from tests.fakes import FakeClock, FakeOptions, FakeProvider, World, start_env
 
 from gpu_ci.identity import Identity
 from gpu_ci.inputs import StartInputs
@@ -96,3 +96,31 @@ def test_the_plan_can_be_read_before_money_is_spent() -> None:
     assert lines[0].startswith("2 machines, all or none for repos/octo/widgets, named gpu-ci-7-1-")
     assert lines[1:] == ["  1. a x on-demand"]
     assert plan().lines()[0].startswith("one machine for")
+
+
+def test_a_kept_machine_has_its_type_already() -> None:
+    """Without machine, none is asked for: a resume that changed it would be a surprise."""
+    world, _ = World.kept()
+    assert [str(candidate) for candidate in world.rental.plan.candidates] == [
+        "here on-demand",
+        "there on-demand",
+    ]
+    assert {candidate.type for candidate in world.rental.plan.candidates} == {""}
+
+
+def test_a_kept_machine_can_be_asked_for_by_types() -> None:
+    """In their order: for the resume, and for making it when it is absent."""
+    world, _ = World.kept(machine="a, b", region="x")
+    assert [str(candidate) for candidate in world.rental.plan.candidates] == [
+        "a x on-demand",
+        "b x on-demand",
+    ]
+
+
+def test_a_label_tells_which_job_started_its_machine() -> None:
+    """Where the runner tells it: that job needs the machine until it is over."""
+    env = start_env() | {"GPU_CI_CHECK_RUN_ID": "4711"}
+    provider = FakeProvider(FakeOptions(), env, FakeClock())
+    one = plan_start(StartInputs.read(env), Identity.from_environment(env), provider, "5eed1234")
+    name = one.identity.name(0)
+    assert one.label(name) == f"{name}-4711-5eed1234"

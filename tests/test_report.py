@@ -18,6 +18,7 @@ from gpu_ci.report import (
     start_summary,
     stop_summary,
     total_cost,
+    total_seconds,
 )
 
 MACHINE = Machine(
@@ -32,13 +33,18 @@ MACHINE = Machine(
 )
 
 
-def bill(seconds: float, price: Price | None) -> Bill:
+def bill(seconds: float | None, price: Price | None) -> Bill:
     return Bill(machine=MACHINE, seconds=seconds, price=price)
 
 
 HALF_AN_HOUR = bill(1800, Price(per_hour=1.0))
 FREE = bill(60, None)
 EUROS = bill(3600, Price(per_hour=2.0, currency="EUR"))
+SINCE_WHENEVER = bill(None, Price(per_hour=1.0))
+BOX = replace(MACHINE, id="m-1", tags=tags("box"), region="", kept=True)
+PAUSED = Bill(
+    machine=BOX, seconds=1800, price=Price(per_hour=1.0), paused=True, upkeep=Price(per_hour=0.01)
+)
 
 
 def lease(online_at: float = 0.0) -> Lease:
@@ -102,6 +108,9 @@ def test_the_zone_is_told_where_it_is_known() -> None:
         ([HALF_AN_HOUR, EUROS], ""),
         ([HALF_AN_HOUR, FREE], ""),
         ([FREE], ""),
+        ([SINCE_WHENEVER], ""),
+        ([HALF_AN_HOUR, SINCE_WHENEVER], ""),
+        ([PAUSED, HALF_AN_HOUR], "1.0000 USD"),
         ([], ""),
     ],
 )
@@ -148,3 +157,79 @@ def test_a_price_in_words() -> None:
     """With its currency and unit; unknown is not free."""
     assert price_text(Price(per_hour=0.0)) == "0 USD/h"
     assert price_text(None) == "unknown"
+
+
+def test_a_machine_that_was_taken_over_has_no_time_to_boot() -> None:
+    """Nobody knows since when it runs: that is said, and no time since the epoch is shown."""
+    taken_over = replace(BOX, launched_at=0.0, started=False)
+    one = Lease(index=0, name="box", machine=taken_over, online_at=1_800_000_000.0)
+    assert summary([one], [tried("taken over")]).splitlines()[4] == (
+        "| box | g5.xlarge |  | spot | unknown | 0.5261 USD/h |"
+    )
+    one.online_at = 0.0
+    assert "| never |" in summary([one], [tried("taken over")])
+
+
+@pytest.mark.parametrize(
+    ("bills", "seconds"),
+    [
+        ([HALF_AN_HOUR], "1800"),
+        ([HALF_AN_HOUR, EUROS, FREE], "5460"),
+        ([SINCE_WHENEVER], ""),
+        ([HALF_AN_HOUR, SINCE_WHENEVER], ""),
+        ([], "0"),
+    ],
+)
+def test_billed_seconds_are_told_only_when_all_are_known(bills: list[Bill], seconds: str) -> None:
+    """A sum that leaves a machine out would be believed."""
+    assert total_seconds(bills) == seconds
+
+
+def test_a_machine_of_unknown_age_has_no_cost() -> None:
+    """A stop that finds a kept machine by its name does not know since when it is billed."""
+    assert SINCE_WHENEVER.cost is None
+    assert bill_lines([SINCE_WHENEVER], removed=0)[0] == (
+        "gpu-ci-7-1-x (i-1 in us-east-1) is given back: billed for an unknown time, "
+        "cost unknown (1 USD/h)."
+    )
+    assert "| an unknown time | 1 USD/h | unknown |" in stop_summary([SINCE_WHENEVER], removed=0)
+
+
+def test_nothing_costs_nothing() -> None:
+    """A price of zero and a time of zero are known, unlike none."""
+    assert bill(0, Price(per_hour=1.0)).cost == 0
+    assert bill(60, Price(per_hour=0.0)).cost_text == "0.0000 USD"
+
+
+@pytest.mark.parametrize(
+    ("paused", "upkeep", "text"),
+    [
+        (False, None, "given back"),
+        (True, None, "paused"),
+        (True, Price(per_hour=0.01), "paused, its disk costs about 7.30 USD a month"),
+        (True, Price(per_hour=0.0), "paused, its disk costs about 0.00 USD a month"),
+        (
+            True,
+            Price(per_hour=1.0, currency="INR"),
+            "paused, its disk costs about 730.00 INR a month",
+        ),
+    ],
+)
+def test_what_a_paused_machine_goes_on_to_cost_is_told(
+    paused: bool,
+    upkeep: Price | None,
+    text: str,
+) -> None:
+    """A kept machine is not free while it is paused; where no source tells how dear, nothing is
+    made up."""
+    one = Bill(machine=BOX, seconds=60, price=None, paused=paused, upkeep=upkeep)
+    assert one.end_text == text
+    assert bill_lines([one], removed=0)[0].startswith(f"box (m-1) is {text}: billed for 1 min")
+
+
+def test_a_summary_names_what_is_kept() -> None:
+    """Below the table of bills, a sentence for each paused machine and none for the others."""
+    lines = stop_summary([PAUSED, HALF_AN_HOUR], removed=0).splitlines()
+    assert lines[-2:] == ["", "box is paused, its disk costs about 7.30 USD a month."]
+    assert lines[4] == "| box | g5.xlarge | spot | 30 min 00 s | 1 USD/h | 0.5000 USD |"
+    assert stop_summary([HALF_AN_HOUR], removed=0).splitlines()[-1].startswith("| gpu-ci-7-1-x |")

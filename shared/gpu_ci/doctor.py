@@ -38,9 +38,10 @@ def _checks(rental: Rental) -> Iterator[Check]:
     yield Check(
         what="GitHub", ok=True, detail=f"may register runners in {rental.github.scope} ({builds})"
     )
-    yield _name_is_free(rental)
-    lease = Lease(index=0, name=rental.plan.identity.name(0))
-    lease.label = rental.plan.label(lease.name)
+    own_name = rental.plan.identity.name(0)
+    lease = Lease(index=0, name=rental.inputs.machine_name or own_name)
+    lease.label = rental.plan.label(own_name)
+    yield _lock(rental) if rental.inputs.machine_name else _name_is_free(rental)
     registration = Registration(name=lease.name, labels=(lease.label,), jit_config="x" * 4200)
     seen = set()
     for candidate in rental.plan.candidates:
@@ -57,4 +58,17 @@ def _name_is_free(rental: Rental) -> Check:
         ok=taken is None,
         detail=f"{name} is {'free' if taken is None else 'taken'}",
         cure="Another start has the same key, or one was killed: set key, or run stop first.",
+    )
+
+
+def _lock(rental: Rental) -> Check:
+    name = rental.inputs.machine_name
+    holder = rental.github.runner_named(name)
+    why = rental.lock(()).claim.why_held(holder) if holder else ""
+    return Check(
+        what="Lock",
+        ok=not why,
+        detail=f"{name}: {why or 'free'}",
+        cure="A start would wait for it; a registration that nobody needs can be removed under "
+        "Settings, Actions, Runners.",
     )

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 PREFIX = "gpu-ci"
 # GitHub takes 64 characters for a runner's name; JarvisLabs takes 40 for an instance's.
 NAME_LIMIT = 40
+# The run id of what no run has started.
+IN_A_TERMINAL = "0"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Identity:
         parts = (env.get("GITHUB_JOB", "terminal"), env.get("GPU_CI_JOB_INDEX", ""), starter)
         return cls(
             repository=repository,
-            run_id=env.get("GITHUB_RUN_ID", "") or "0",
+            run_id=env.get("GITHUB_RUN_ID", "") or IN_A_TERMINAL,
             attempt=env.get("GITHUB_RUN_ATTEMPT", "") or "1",
             key=key or ".".join(part for part in parts if part),
             scope=f"orgs/{organization}" if organization else f"repos/{repository}",

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from gpu_ci.errors import BadInputs
-from gpu_ci.identity import read_name
 from gpu_ci.machine import Machine, from_handle
 from gpu_ci.providers import PROVIDERS, provider_class, read_options
 
@@ -48,7 +47,9 @@ class GitHubInputs:
             organization=reader.matching("organization", r"[A-Za-z0-9][A-Za-z0-9-]*"),
             run_token=reader.env.get("GPU_CI_RUN_TOKEN", ""),
         )
-        if bool(inputs.app_id) != bool(inputs.app_private_key):
+        if inputs.app_id and not inputs.app_private_key and not inputs.token:
+            reader.missing.append("app-private-key")
+        elif bool(inputs.app_id) != bool(inputs.app_private_key):
             reader.problem(
                 "app-id and app-private-key belong together: give both, or a github-token."
             )
@@ -64,13 +65,13 @@ WITHOUT_CREDENTIALS = (
     "not get it: pull requests from forks and from Dependabot run without secrets."
 )
 ONE_UNSET = (
-    "{0} is not set. Give it to the step under env, from a secret of the repository or organisation. "
-    "If the secret exists, this run does not get it: pull requests from forks and from Dependabot "
+    "{0} is not set: it has to come from a secret of the repository or organisation, as an input of "
+    "this step or, in capitals, in its env. If the secret exists, this run does not get it: pull requests from forks and from Dependabot "
     "run without secrets."
 )
 SEVERAL_UNSET = (
-    "No machine can be had, because this run has no secrets ({0} are empty), as no run of a pull "
-    "request from a fork or from Dependabot has: a maintainer can run it from a branch of the "
+    "This run has no secrets ({0} are empty), as no run of a pull request from a fork or from "
+    "Dependabot has, and without them there is no machine: a maintainer can run it from a branch of the "
     "repository, and if this is one, the secrets are missing in its settings."
 )
 
@@ -312,10 +313,10 @@ class Reader:
                 f"machine-name is for providers that keep a machine; {provider} makes a new one "
                 "for each start. Remove machine-name, or name the type under machine."
             )
-        elif name and (read_name(name) or not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", name)):
+        elif name and not re.fullmatch(r"(?!gpu-ci-\d+-)[A-Za-z0-9_-]{1,40}", name):
             self.problem(
                 f"machine-name is {name!r}; it must be 1 to 40 letters, digits, - and _, and not "
-                "like the names that this library gives to machines of one run."
+                "begin like the names that this library gives to machines of one run."
             )
         return name
 

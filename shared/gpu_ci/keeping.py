@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from gpu_ci.errors import Busy, CloudError, MachineEnded, NoCapacity, NoSuchMachine, WrongHere
+from gpu_ci.errors import (
+    Busy,
+    CloudError,
+    GitHubError,
+    InUse,
+    MachineEnded,
+    NoCapacity,
+    NoSuchMachine,
+    WrongHere,
+)
 from gpu_ci.lock import BUSY
 from gpu_ci.machine import State
 from gpu_ci.waiting import Deadline, every
@@ -89,6 +98,9 @@ class BringUp:
         for candidate in _ways(self.candidates):
             try:
                 up = self.keeper.resume(machine, self.order(candidate))
+            except InUse as error:  # not paused any more: it is looked at again
+                self.note(candidate, str(error))
+                return None
             except (NoCapacity, WrongHere) as error:
                 refusal = error
                 self.note(candidate, str(error))
@@ -123,11 +135,12 @@ class PutAway:
 
     `mine` is the id of the registration that we have already, 0 if it is not known. `landing` says
     that something may still be starting the machine, so that one look at it is not enough. `keep`
-    only lets the lock go.
+    only lets the lock go. `trouble` is told what went wrong besides.
     """
 
     lock: Lock
     keeper: Keeper
+    trouble: Callable[[str], None]
     how: Literal["pause", "terminate", "keep"] = "pause"
     mine: int = 0
     landing: bool = False
@@ -146,8 +159,19 @@ class PutAway:
                 if done := self._under(runner, deadline):
                     return done
             finally:
-                self.lock.let_go(runner.id)
+                self._let_go(runner)
         return "it changes hands"
+
+    def _let_go(self, runner: Runner) -> None:
+        """Remove our registration; what became of the machine is said all the same."""
+        try:
+            self.lock.let_go(runner.id)
+        except GitHubError as error:
+            self.trouble(
+                f"The registration {runner.name}, which locks the machine, could not be removed. "
+                f"{error} Until it goes, with a later start or stop or under Settings, Actions, "
+                "Runners, it may hold others up."
+            )
 
     def _taken(self, mine: int, deadline: Deadline) -> tuple[Runner, str] | str:
         """Take the lock; a runner of ours may be busy on GitHub for seconds after its job."""
@@ -174,7 +198,7 @@ class PutAway:
             if machine and self._is_owed(state):
                 return self._put_away(machine, held)
             if clock.now() >= landed_at:
-                return "it is paused" if machine else "no machine has this name"
+                return f"it is {state.value}" if machine else "no machine has this name"
         raise CloudError(
             f"{self.lock.name} was on its way to another state until the deadline.",
             "It is billed: look at it in the cloud's console, or run stop again.",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import Absent, Busy, Conflict, GitHubError, InUse
-from gpu_ci.identity import our_label, read_label
+from gpu_ci.identity import IN_A_TERMINAL, our_label, read_label
 from gpu_ci.needs import why_needed
 from gpu_ci.waiting import Deadline, every
 
@@ -71,7 +71,10 @@ class Claim:
         return ""
 
     def _is_over(self, run_id: str) -> bool:
-        return self.github.run(run_id).status == "completed"
+        try:
+            return self.github.run(run_id).status == "completed"
+        except Absent:  # deleted; an organisation's run may be in another repository
+            return run_id != IN_A_TERMINAL and self.identity.scope.startswith("repos/")
 
 
 def label_to_put_away(identity: Identity) -> str:

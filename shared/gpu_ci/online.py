@@ -134,7 +134,13 @@ def _look_at_machine(rental: Rental, lease: Lease, watch: Watch) -> None:
         raise failed(f"{lease.name}: {report.phase} failed: {report.failed}.", tail=watch.tail)
     if state not in {State.PENDING, State.RUNNING}:
         why = f" ({report.ended})" if report.ended else ""
-        end = "ended" if state in {State.ENDING, State.GONE} else f"was {state.value}"
+        end = (
+            "failed"
+            if state is State.FAILED
+            else "was paused"
+            if state is State.PAUSED
+            else "ended"
+        )
         what = f"{lease.name}: the machine {end}{why} before its runner was online. {watch.last_phase()}"
         raise MachineEnded(what, tail=watch.tail)
     # Some clouds show the log only now and then: silence counts where it was seen to be live.

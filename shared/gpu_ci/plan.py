@@ -28,12 +28,14 @@ KEPT_TYPE = ("",)
 class StartPlan:
     """One start: who it is, how many machines, and what each is sought as, best first.
 
-    `nonce` is the random part of this start's labels, so that no other job can aim at them.
+    `nonce` is the random part of this start's labels, so that no other job can aim at them;
+    `machine_name` is the kept machine's, "" for fresh ones.
     """
 
     identity: Identity
     count: int
     nonce: str
+    machine_name: str = ""
     candidates: tuple[Candidate, ...]
 
     def label(self, name: str) -> str:
@@ -48,7 +50,18 @@ class StartPlan:
         """Return the plan in words, a line each."""
         machines = "one machine" if self.count == 1 else f"{self.count} machines, all or none"
         tries = [f"  {n}. {candidate}" for n, candidate in enumerate(self.candidates, 1)]
-        return [f"{machines} for {self.identity.scope}, named {self.identity.name(0)}", *tries]
+        name = self.machine_name or self.identity.name(0)
+        head = f"{machines} for {self.identity.scope}, named {name}"
+        if self.machine_name:
+            tries = [
+                "  resumed if it is paused, taken over if it runs for nobody",
+                *self._if_absent(),
+            ]
+        return [head, *tries]
+
+    def _if_absent(self) -> list[str]:
+        made = [f"  made if it is absent: {each}" for each in self.candidates if each.type]
+        return made or ["  not made if it is absent: no type is named"]
 
 
 def plan_start(
@@ -59,6 +72,7 @@ def plan_start(
         identity=identity,
         count=inputs.count,
         nonce=nonce,
+        machine_name=inputs.machine_name,
         candidates=candidates(
             inputs.machine
             or (KEPT_TYPE if inputs.machine_name else tuple(provider.default_machines)),

@@ -147,7 +147,7 @@ class Rental:
         lease.name = self.inputs.machine_name
         lease.label = self.plan.label(identity.name(lease.index, lease.replacement))
         labels = (lease.label, *self.inputs.labels)
-        lock, lease.registering = self._lock(labels), True
+        lock, lease.registering = self.lock(labels), True
         runner, config = lock.take(self.deadline, self.say)
         lease.runner_id, lease.registering = runner.id, False
         registration = Registration(name=lease.name, labels=labels, jit_config=config)
@@ -163,7 +163,8 @@ class Rental:
         ).machine()
         return lease.machine
 
-    def _lock(self, labels: tuple[str, ...]) -> Lock:
+    def lock(self, labels: tuple[str, ...]) -> Lock:
+        """Return the lock of the kept machine; its registration will have these labels."""
         identity = self.plan.identity
         asker = Asker(check_run_id=identity.starter)
         claim = Claim(github=self.github, identity=identity, asker=asker)
@@ -317,13 +318,15 @@ class Rental:
             return lease.debt(self.provider)
         if lease.machine and not lease.machine.started:  # somebody else's, and left as it was found
             return Debt(name=lease.name, runner_id=lease.runner_id)
-        away = PutAway(
-            lock=self._lock((label_to_put_away(self.plan.identity),)),
+        debt = Debt(name=lease.name)
+        debt.put_away = PutAway(
+            lock=self.lock((label_to_put_away(self.plan.identity),)),
             keeper=keeper(self.provider),
+            trouble=debt.troubles.append,
             mine=lease.runner_id,
             landing=lease.machine is None,
-        )
-        return Debt(name=lease.name, put_away=away.machine)
+        ).machine
+        return debt
 
     def _giver(self, *, hurried: bool) -> Giver:
         patience = PAUSE_SECONDS if self.inputs.machine_name else SEARCH_SECONDS

@@ -37,9 +37,15 @@ def _result(rental: Rental) -> str:
 
 
 def _lease_row(lease: Lease, machine: Machine) -> tuple[str, ...]:
-    online = f"{lease.online_at - machine.launched_at:.0f} s" if lease.online_at else "never"
-    where = machine.zone or machine.region
+    where, online = machine.zone or machine.region, _online_after(lease, machine)
     return (machine.name, machine.type, where, machine.market, online, price_text(machine.price))
+
+
+def _online_after(lease: Lease, machine: Machine) -> str:
+    if not lease.online_at:
+        return "never"
+    began = machine.launched_at  # 0 for one that was running already
+    return f"{lease.online_at - began:.0f} s" if began else "unknown"
 
 
 def price_text(price: Price | None) -> str:

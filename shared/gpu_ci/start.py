@@ -122,7 +122,8 @@ def _write_times(rental: Rental) -> None:
     first = rental.leases[0]
     if first.machine is None:
         return
-    actions.output("boot-seconds", f"{first.online_at - first.machine.launched_at:.1f}")
+    began = first.machine.launched_at
+    actions.output("boot-seconds", f"{first.online_at - began:.1f}" if began else "")
     price = first.machine.price
     actions.output("price-per-hour", f"{price.per_hour:.6g}" if price else "")
     calls = rental.github.counted

@@ -146,14 +146,16 @@ class Stopping:
 
         Without a handle its start may have been killed, and what that asked for may be landing.
         """
-        away = PutAway(
+        debt = Debt(name=name, machine=machine)
+        debt.put_away = PutAway(
             lock=self._lock(name),
             keeper=keeper(self.provider),
+            trouble=debt.troubles.append,
             how=HOW[self.inputs.release],
             mine=machine.tags.runner_id if machine else 0,
             landing=machine is None,
-        )
-        return Debt(name=name, machine=machine, put_away=away.machine)
+        ).machine
+        return debt
 
     def _lock(self, name: str) -> Lock:
         any_key = not self.inputs.key and not self.inputs.machine
@@ -198,7 +200,7 @@ class Stopping:
     def _compare_scopes(self, machines: Sequence[Machine]) -> None:
         """Say which registrations are elsewhere: there "absent" would mean nothing."""
         for machine in machines:
-            if machine.tags.scope != self.identity.scope:
+            if machine.tags.scope not in {"", self.identity.scope}:
                 self.troubles.append(
                     f"{machine.name} is registered in {machine.tags.scope}, and stop was told to "
                     f"look in {self.identity.scope}. Give stop the organization that start had."

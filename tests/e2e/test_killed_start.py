@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.conftest import Cloud
 
-    from gpu_ci.sandbox.faults import Phase, Request
+    from gpu_ci.sandbox.faults import Phase
 
 # Every call of a start whose machine boots at once; a test below holds the list complete.
 CALLS = (
@@ -40,7 +40,7 @@ QUOTA = QuotaExceeded.exit_code
 @pytest.mark.parametrize("call", CALLS)
 def test_killed_at_a_call(cloud: Cloud, call: str, phase: Phase, signum: signal.Signals) -> None:
     """Machine left running when start is cancelled or dies half-way (pain 1): nothing is left."""
-    killed_at = _kill_at(cloud, call, phase, signum)
+    killed_at = cloud.kill_at(call, phase, signum)
     cloud.begin("start", gpus="0")
     _ends_with_nothing_left(cloud, signum, killed_at)
 
@@ -50,7 +50,7 @@ def test_killed_at_a_call(cloud: Cloud, call: str, phase: Phase, signum: signal.
 def test_killed_while_waiting(cloud: Cloud, call: str, signum: signal.Signals) -> None:
     """The same while the machine boots, when a start asks for its state and its log."""
     cloud.aws.settings.on_boot = None
-    killed_at = _kill_at(cloud, call, "before", signum)
+    killed_at = cloud.kill_at(call, "before", signum)
     cloud.begin("start", gpus="0")
     _ends_with_nothing_left(cloud, signum, killed_at)
 
@@ -62,7 +62,7 @@ def test_killed_at_the_second_of_two(
     cloud: Cloud, call: str, phase: Phase, signum: signal.Signals
 ) -> None:
     """With the first machine rented and the second on its way, neither is left."""
-    killed_at = _kill_at(cloud, call, phase, signum, nth=2)
+    killed_at = cloud.kill_at(call, phase, signum, nth=2)
     cloud.begin("start", gpus="0", count="2")
     _ends_with_nothing_left(cloud, signum, killed_at)
 
@@ -77,7 +77,7 @@ def test_killed_while_replacing(
     cloud.aws.settings.on_boot = lambda instance_id, _: cloud.aws.set_console(
         instance_id, "gpu-ci boot 1790000000 failed gpu ERR! in power\n"
     )
-    killed_at = _kill_at(cloud, call, phase, signum)
+    killed_at = cloud.kill_at(call, phase, signum)
     cloud.begin("start")
     _ends_with_nothing_left(cloud, signum, killed_at)
 
@@ -105,7 +105,7 @@ def _kill_a_failing_start(
     """Begin a start that gets one of its two machines, and gives it back."""
     limit = aws_error("VcpuLimitExceeded", "limit of 4", action="RunInstances", nth=2, times=None)
     cloud.aws.faults.add(limit)
-    killed_at = _kill_at(cloud, call, phase, signum)
+    killed_at = cloud.kill_at(call, phase, signum)
     cloud.begin("start", gpus="0", count="2")
     return killed_at
 
@@ -131,7 +131,7 @@ def test_cancelled_in_a_create_that_goes_wrong(
         cloud.aws.faults.add(CREATES[what]({**match, "action": call}))
     else:
         cloud.world.served.faults.add(CREATES[what]({**match, "path": "generate-jitconfig"}))
-    killed_at = _kill_at(cloud, call, "before", signum)
+    killed_at = cloud.kill_at(call, "before", signum)
     cloud.begin("start", gpus="0")
     _ends_with_nothing_left(cloud, signum, killed_at)
     if what == "lands a second late":
@@ -164,25 +164,6 @@ def _everything_has_landed(cloud: Cloud) -> None:
     pytest.fail("a late request never landed")
 
 
-def _kill_at(
-    cloud: Cloud, call: str, phase: Phase, signum: signal.Signals, nth: int = 1
-) -> list[float]:
-    """Arrange for the signal at the nth such call; return a list that will hold when it was sent."""
-    sent: list[float] = []
-    met: list[int] = []
-
-    def hook(number: int, at: Phase, request: Request) -> None:
-        if at == phase and cloud.name(request) == call:
-            met.append(number)
-            if len(met) == nth:
-                sent.append(time.monotonic())
-                cloud.kill(signum)
-
-    cloud.world.served.faults.on_request(hook)
-    cloud.aws.faults.on_request(hook)
-    return sent
-
-
 def _ends_with_nothing_left(cloud: Cloud, signum: signal.Signals, killed_at: list[float]) -> None:
     code = cloud.zygote.wait()
     assert killed_at, f"the call never came\n{cloud.told()}"
@@ -198,7 +179,6 @@ def _ends_with_nothing_left(cloud: Cloud, signum: signal.Signals, killed_at: lis
 
 def _stop_with_empty_inputs(cloud: Cloud) -> None:
     """Run the stop of a run whose start could not say anything."""
-    for faults in (cloud.world.served.faults, cloud.aws.faults):
-        faults.clear()
+    cloud.all_well_again()
     cloud.start_job_is_over()
     assert cloud.run("stop") == 0, cloud.told()

@@ -30,16 +30,8 @@ def test_killed_at_a_call(cloud: Cloud, call: str, phase: Phase) -> None:
     """Whatever a stop had done when it died, another with empty inputs leaves nothing."""
     assert cloud.run("start", gpus="0") == 0, cloud.told()
     cloud.start_job_is_over()
-    _forget_calls(cloud)
-    killed: list[int] = []
-
-    def hook(number: int, at: Phase, request: Request) -> None:
-        if not killed and at == phase and cloud.name(request) == call:
-            killed.append(number)
-            cloud.kill(signal.SIGKILL)
-
-    cloud.world.served.faults.on_request(hook)
-    cloud.aws.faults.on_request(hook)
+    cloud.forget_calls()
+    killed = cloud.kill_at(call, phase, signal.SIGKILL)
     assert cloud.run("stop") == -signal.SIGKILL, cloud.told()
     assert killed
     assert cloud.run("stop") == 0, cloud.told()
@@ -65,7 +57,7 @@ def test_the_calls_above_are_all(cloud: Cloud) -> None:
     """The list that the kill points come from is what a stop really does."""
     assert cloud.run("start", gpus="0") == 0, cloud.told()
     cloud.start_job_is_over()
-    _forget_calls(cloud)
+    cloud.forget_calls()
     assert cloud.run("stop") == 0, cloud.told()
     assert sorted(CALLS) == sorted(cloud.calls())
 
@@ -88,14 +80,9 @@ def test_the_registration_goes_before_the_machine(cloud: Cloud) -> None:
         if at == "after" and cloud.name(request) in {"DELETE *", "GET *", "TerminateInstances"}:
             order.append(cloud.name(request))
 
-    _forget_calls(cloud)
+    cloud.forget_calls()
     cloud.world.served.faults.on_request(hook)
     cloud.aws.faults.on_request(hook)
     assert cloud.run("stop", machine=cloud.output("machine")) == 0, cloud.told()
     assert order == ["DELETE *", "GET *", "TerminateInstances"]
     assert len(cloud.world.served.faults.requests) <= 3
-
-
-def _forget_calls(cloud: Cloud) -> None:
-    cloud.world.served.faults.forget_requests()
-    cloud.aws.faults.forget_requests()

@@ -12,12 +12,15 @@ import botocore.loaders
 import botocore.session
 import pytest
 
-from gpu_ci.identity import Tags
+from gpu_ci.identity import Identity, Tags
 from gpu_ci.providers import Candidate, Order, Provider
 from gpu_ci.providers.ec2 import Ec2, Ec2Options
+from gpu_ci.providers.jarvislabs import JarvisLabs
+from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
 from gpu_ci.providers.local import Local, LocalOptions
 from gpu_ci.sandbox import faults as f
 from gpu_ci.sandbox.aws import Aws
+from gpu_ci.sandbox.jarvislabs import JarvisLabs as Cloud
 from gpu_ci.waiting import SYSTEM_CLOCK
 
 if TYPE_CHECKING:
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from gpu_ci.machine import Machine
 
 TAGS = Tags(
-    name="gpu-ci-77-1-test-abc123-0",
+    name="",
     label="gpu-ci-77-1-test-abc123-0-x7",
     repository="octo/widgets",
     run_id="77",
@@ -40,14 +43,33 @@ TAGS = Tags(
 )
 
 
+def tags_of(index: int = 0, **changed: Any) -> Tags:
+    """Return `TAGS` with other fields, and the name that the index-th machine of that start has."""
+    tags = replace(TAGS, **changed)
+    identity = Identity(
+        repository=tags.repository,
+        run_id=tags.run_id,
+        attempt=tags.attempt,
+        key=tags.key,
+        scope=tags.scope,
+    )
+    return replace(tags, name=tags.name or identity.name(index))
+
+
 class World(Protocol):
-    """What the contract test needs of a provider's cloud."""
+    """What the contract test needs of a provider's cloud.
+
+    `tags_are_kept` says that the cloud holds a machine's tags and the time of its launch; one that
+    does not knows what the name tells.
+    """
+
+    tags_are_kept: bool
 
     def provider(self) -> Provider:
         """Make the provider anew, as another process would."""
 
-    def order(self, **tags: Any) -> Order:
-        """An order that succeeds, by tags that differ from `TAGS` in these fields."""
+    def order(self, index: int = 0, **tags: Any) -> Order:
+        """An order that succeeds, for the index-th machine, by tags that differ from `TAGS`."""
 
     def live(self) -> int:
         """Say how many machines are really there, without asking the provider."""
@@ -121,12 +143,13 @@ class Ec2World:
     aws: Aws
     clock: FakeClock
     options: Ec2Options = field(default_factory=Ec2Options)
+    tags_are_kept: bool = True
 
     def provider(self) -> Provider:
         return Ec2(self.options, os.environ, self.clock)
 
-    def order(self, **tags: Any) -> Order:
-        changed = replace(TAGS, **tags)
+    def order(self, index: int = 0, **tags: Any) -> Order:
+        changed = tags_of(index, **tags)
         return Order(
             candidate=Candidate(type="g4dn.xlarge", region="us-east-1"),
             tags=changed,
@@ -162,12 +185,13 @@ class LocalWorld:
     """A folder and processes of this machine, which never fail to answer."""
 
     folder: Path
+    tags_are_kept: bool = True
 
     def provider(self) -> Provider:
         return Local(LocalOptions(directory=str(self.folder)), os.environ, SYSTEM_CLOCK)
 
-    def order(self, **tags: Any) -> Order:
-        changed = replace(TAGS, **tags)
+    def order(self, index: int = 0, **tags: Any) -> Order:
+        changed = tags_of(index, **tags)
         return Order(
             candidate=Candidate(type="local"),
             tags=changed,
@@ -200,6 +224,66 @@ def local_world(tmp_path: Path) -> Iterator[LocalWorld]:
     yield world
     for machine in world.machines():
         world.provider().release(machine)
+
+
+@pytest.fixture(scope="session")
+def served_jarvislabs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """One for all tests of a process."""
+    with Cloud(tmp_path_factory.mktemp("jarvislabs")) as cloud:
+        yield cloud
+
+
+@pytest.fixture
+def jarvislabs(served_jarvislabs: Cloud, clock: FakeClock) -> Iterator[Cloud]:
+    """An empty account whose time is the test's clock, and which runs no scripts."""
+    served_jarvislabs.reset()
+    served_jarvislabs.settings.now = clock.now
+    served_jarvislabs.settings.run_scripts = False
+    yield served_jarvislabs
+    served_jarvislabs.reset()
+
+
+@dataclass
+class JarvisLabsWorld:
+    """JarvisLabs, which has no tags, no regions of the list, and machines that come up at once."""
+
+    cloud: Cloud
+    clock: FakeClock
+    env: dict[str, str]
+    options: JarvisLabsOptions = field(default_factory=JarvisLabsOptions)
+    tags_are_kept: bool = False
+
+    def provider(self) -> JarvisLabs:
+        return JarvisLabs(self.options, self.env, self.clock)
+
+    def order(self, index: int = 0, **tags: Any) -> Order:
+        changed = tags_of(index, **tags)
+        return Order(
+            candidate=Candidate(type="L4", region="india-noida-01"),
+            tags=changed,
+            token=f"token-{changed.name}",
+            boot_script="#!/bin/sh\necho booting\n",
+        )
+
+    def live(self) -> int:
+        return len(self.cloud.machines())
+
+    def contacts(self) -> int:
+        return len(self.cloud.faults.requests)
+
+    def lose_next_answer(self) -> None:
+        self.cloud.faults.add(f.lose_answer(path="templates/.*/create"))
+
+    def break_a_region(self) -> bool:
+        return False  # one list has the machines of all regions
+
+    def hang(self) -> None:
+        self.cloud.faults.add(f.hang(times=None))
+
+
+@pytest.fixture
+def jarvislabs_world(jarvislabs: Cloud, clock: FakeClock) -> JarvisLabsWorld:
+    return JarvisLabsWorld(jarvislabs, clock, jarvislabs.environment())
 
 
 @pytest.fixture

@@ -10,14 +10,15 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from gpu_ci.boot import Place
 from gpu_ci.errors import BadInputs, CloudError, CloudUnreachable
+from gpu_ci.identity import Tags
 from gpu_ci.machine import Machine, Price, State, from_handle, to_handle
-from gpu_ci.providers import PROVIDERS, Check, Provider, provider_class, read_options
+from gpu_ci.providers import PROVIDERS, Check, Keeper, Provider, provider_class, read_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,8 @@ LONG_AGO = 1_700_000_000.0
 def test_it_has_what_the_protocol_names(world: World) -> None:
     """Every provider has each name of the Protocol, and something to ask for by default."""
     provider = world.provider()
-    missing = [name for name in _protocol_names() if not hasattr(provider, name)]
+    names = _protocol_names(Provider) | (_protocol_names(Keeper) if provider.keeps else set())
+    missing = [name for name in names if not hasattr(provider, name)]
     assert missing == []
     assert provider_class(provider.name) is type(provider)
     assert provider.default_machines
@@ -56,7 +58,7 @@ def test_loading_it_loads_no_sdk(world: World) -> None:
         "from gpu_ci.waiting import SYSTEM_CLOCK\n"
         f"found = provider_class({name!r})\n"
         "found(found.Options(), {}, SYSTEM_CLOCK)\n"
-        "heavy = {'boto3', 'botocore', 'requests', 'jarvislabs'} & sys.modules.keys()\n"
+        "heavy = {'asyncssh', 'boto3', 'botocore', 'requests', 'jarvislabs'} & sys.modules.keys()\n"
         "sys.exit(f'loaded: {heavy}' if heavy else 0)\n"
     )
     path = {"PYTHONPATH": "shared", "PATH": "/usr/bin:/bin"}
@@ -112,19 +114,23 @@ def test_a_new_machine_is_found_by_its_tags_at_once(world: World) -> None:
     machine = world.provider().launch(world.order())
     wanted = {"repository": "octo/widgets", "run_id": "77", "attempt": "1"}
     another = world.provider()
-    assert list(another.find(wanted, [machine.region] if machine.region else [])) == [machine]
-    assert list(another.find(wanted, [])) == [machine]
+    found = [as_found(world, machine)]
+    assert list(another.find(wanted, [machine.region] if machine.region else [])) == found
+    assert list(another.find(wanted, [])) == found
 
 
 def test_find_takes_tags_literally(world: World) -> None:
     """Only machines whose tags have exactly these values are found: others may be in use."""
     provider = world.provider()
-    first = provider.launch(world.order(name="gpu-ci-1", key="a*"))
-    provider.launch(world.order(name="gpu-ci-2", key="ab"))
-    assert list(provider.find({"key": "a*"}, [])) == [first]
-    assert {machine.name for machine in provider.find({}, [])} == {"gpu-ci-1", "gpu-ci-2"}
-    assert list(provider.find({"key": "a"}, [])) == []
+    first = provider.launch(world.order(key="a*"))
+    second = provider.launch(world.order(key="ab"))
+    ours = {"repository": "octo/widgets"}
+    assert list(provider.find({**ours, "key": "a*"}, [])) == [as_found(world, first)]
+    assert {machine.name for machine in provider.find({}, [])} == {first.name, second.name}
+    assert list(provider.find({**ours, "key": "a"}, [])) == []
     assert list(provider.find({"run_id": "7"}, [])) == []
+    assert list(provider.find({"name": first.name}, [])) == [as_found(world, first)]
+    assert list(provider.find({"name": first.name[:-1]}, [])) == []
 
 
 def test_the_same_order_twice_is_one_machine(world: World) -> None:
@@ -158,10 +164,10 @@ def test_releasing_twice_is_once(world: World) -> None:
 def test_release_ends_that_machine_only(world: World) -> None:
     """Releasing one machine leaves its neighbour alone."""
     provider = world.provider()
-    first = provider.launch(world.order(name="gpu-ci-1"))
-    second = provider.launch(world.order(name="gpu-ci-2"))
+    first = provider.launch(world.order())
+    second = provider.launch(world.order(1))
     provider.release(first)
-    assert list(provider.find({}, [])) == [second]
+    assert list(provider.find({}, [])) == [as_found(world, second)]
 
 
 def test_a_machine_that_nobody_knows_is_gone(world: World) -> None:
@@ -180,7 +186,7 @@ def test_find_is_complete_or_an_error(world: World) -> None:
         with pytest.raises(CloudUnreachable):
             provider.find({}, [])
     else:
-        assert list(provider.find({}, [])) == [machine]
+        assert list(provider.find({}, [])) == [as_found(world, machine)]
 
 
 def test_a_new_machine_has_a_boot_log(world: World) -> None:
@@ -268,6 +274,22 @@ def _unknown(world: World, provider: Provider) -> Machine:
     )
 
 
-def _protocol_names() -> set[str]:
-    methods = {name for name in vars(Provider) if not name.startswith("_")}
+def as_found(world: World, machine: Machine) -> Machine:
+    """Return the machine as find tells it: without what only a cloud with tags can hold."""
+    if world.tags_are_kept:
+        return machine
+    tags = Tags(
+        name=machine.name,
+        run_id=machine.tags.run_id,
+        attempt=machine.tags.attempt,
+        label="",
+        repository="",
+        key="",
+        scope="",
+    )
+    return dataclasses.replace(machine, tags=tags, launched_at=0.0)
+
+
+def _protocol_names(protocol: Any) -> set[str]:
+    methods = {name for name in vars(protocol) if not name.startswith("_")}
     return methods | set(Provider.__annotations__)

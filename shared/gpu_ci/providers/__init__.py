@@ -187,6 +187,7 @@ class Keeper(Provider, Protocol):
 
 PROVIDERS: Final[Mapping[str, str]] = {
     "ec2": "gpu_ci.providers.ec2:Ec2",
+    "jarvislabs": "gpu_ci.providers.jarvislabs:JarvisLabs",
     "local": "gpu_ci.providers.local:Local",
 }
 

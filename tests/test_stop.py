@@ -1,0 +1,443 @@
+"""The story of a stop: of a kept machine, and of machines that tell no more than their names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.fakes import (
+    REPOSITORY,
+    FakeClock,
+    FakeGitHub,
+    FakeKeeper,
+    FakeOptions,
+    FakeProvider,
+    fakes_known,
+    kept_env,
+    nobodys,
+    start_env,
+)
+
+from gpu_ci.errors import CloudUnreachable, StillThere
+from gpu_ci.github import GitHub, Job
+from gpu_ci.identity import Identity, read_name
+from gpu_ci.keeping import BUSY_PATIENCE, LANDING_SECONDS
+from gpu_ci.machine import Machine, Price, State, to_handle
+from gpu_ci.providers import Candidate, Order
+from gpu_ci.sandbox.step import read_commands
+from gpu_ci.stop import PATIENCE, PAUSE_PATIENCE, stop
+from gpu_ci.waiting import Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from gpu_ci.github import Runner
+
+STARTER = Identity(
+    repository=REPOSITORY,
+    run_id="7",
+    attempt="1",
+    key="start.11",
+    scope=f"repos/{REPOSITORY}",
+    starter="11",
+)
+ANOTHER_RUN = replace(STARTER, run_id="8", starter="21")
+NAME = STARTER.name(0)
+LABEL = STARTER.label(NAME, "deadbeef")
+AGE = 1000.0
+
+
+class Untagged(FakeProvider):
+    """A cloud without tags: its machines tell what their names do."""
+
+    def find(self, wanted: Mapping[str, str], regions: Sequence[str]) -> Sequence[Machine]:
+        found = []
+        for machine in self.machines.values():
+            mark = read_name(machine.name)
+            if mark and mark.fits(wanted):
+                tags = replace(nobodys(machine.name), run_id=mark.run_id, attempt=mark.attempt)
+                found.append(replace(machine, tags=tags))
+        return found
+
+
+class Scene:
+    """A stop in the run's job 99, with its cloud and its GitHub, who share one journal."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+        self.clock = FakeClock()
+        self.provider: FakeProvider = Untagged(FakeOptions(), {}, self.clock)
+        self.github = FakeGitHub(Deadline.after(0, self.clock), self.provider.journal)
+        self.github.run_jobs = [job(11, "completed"), job(99, "in_progress")]
+        self.outputs, self.page = folder / "outputs", folder / "page"
+        self.outputs.touch()
+        monkeypatch.setenv("GITHUB_OUTPUT", str(self.outputs))
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(self.page))
+        monkeypatch.setattr(GitHub, "connect", lambda *_args, **_named: self.github)
+        monkeypatch.setattr(
+            "gpu_ci.stop.provider_class", lambda _name: lambda *_args: self.provider
+        )
+
+    def keeper(self, state: State | None) -> FakeKeeper:
+        """Let the cloud be one that keeps the machine `box`, in this state, or has none."""
+        keeper = FakeKeeper(FakeOptions(), {}, self.clock)
+        keeper.journal = self.github.journal
+        if state:
+            keeper.add("box", state)
+        self.provider = keeper
+        return keeper
+
+    def machine(self, identity: Identity = STARTER) -> Machine:
+        """Let a start's machine of a cloud without tags exist."""
+        candidate = Candidate(type="small")
+        tags = nobodys(identity.name(0))
+        return self.provider.land(Order(candidate=candidate, tags=tags, token="", boot_script=""))
+
+    def registration(
+        self, name: str, identity: Identity = STARTER, *, busy: bool = False
+    ) -> Runner:
+        label = identity.label(identity.name(0), "deadbeef")
+        runner = self.github.add(name, ["self-hosted", label])
+        self.github.set(runner.id, busy=busy)
+        return runner
+
+    def handle(self, machine: Machine, runner_id: int, *, started: bool = True) -> str:
+        """Return what start gave out when it had the machine up."""
+        tags = replace(
+            nobodys("box"), label=LABEL, scope=STARTER.scope, runner_id=runner_id, starter="11"
+        )
+        began = self.clock.now() - AGE
+        known = replace(machine, tags=tags, started=started, price=Price(per_hour=3.6))
+        return to_handle([replace(known, launched_at=began if started else 0.0)])
+
+    def stop(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Tell the story; return the step's outputs, also after a failure."""
+        stop({**env, "GITHUB_JOB": "stop", "GPU_CI_CHECK_RUN_ID": "99"}, self.clock)
+        return self.told()
+
+    def told(self) -> dict[str, str]:
+        return read_commands(self.outputs.read_text())
+
+    def asked(self) -> list[str]:
+        """Return what was asked, without the looks."""
+        return [each for each in self.github.journal if not each.startswith(("look", "list"))]
+
+    def state(self) -> State:
+        assert isinstance(self.provider, FakeKeeper)
+        found = self.provider.kept("box")
+        return found[1] if found else State.GONE
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scene]:
+    with fakes_known():
+        yield Scene(monkeypatch, tmp_path)
+
+
+def job(number: int, status: str, *labels: str) -> Job:
+    return Job(
+        id=number,
+        name=f"job {number}",
+        status=status,
+        conclusion="",
+        labels=frozenset(labels),
+        runner_name="",
+    )
+
+
+def of_handle(scene: Scene, *, started: bool = True, **inputs: str) -> dict[str, str]:
+    """Return the environment of a stop that has the handle of the running machine `box`."""
+    machine, _ = found(scene.keeper(State.RUNNING))
+    handle = scene.handle(machine, scene.registration("box").id, started=started)
+    return kept_env(machine_name="", machine=handle, **inputs)
+
+
+def found(keeper: FakeKeeper) -> tuple[Machine, State]:
+    known = keeper.kept("box")
+    assert known is not None
+    return known
+
+
+def test_a_kept_machine_is_paused_and_its_bill_is_told(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the handle: since when it is billed, how dear, and what it costs while it is paused."""
+    outputs = scene.stop(of_handle(scene))
+    assert scene.asked() == ["delete 101", "register box", "pause box", "delete 102"]
+    assert outputs == {"stopped": "1", "billed-seconds": "1000", "cost": "1.0000 USD"}
+    end = "paused, its disk costs about 7.30 USD a month"
+    assert f"box (m-1) is {end}: billed for 16 min 40 s, cost 1.0000 USD" in capsys.readouterr().out
+    assert f"box is {end}." in scene.page.read_text()
+
+
+@pytest.mark.parametrize("release", ["auto", "keep"])
+def test_a_machine_that_start_found_running_stays_up(scene: Scene, release: str) -> None:
+    """A person works on it: what start would undo is the registration alone."""
+    outputs = scene.stop(of_handle(scene, started=False, release=release))
+    assert scene.state() is State.RUNNING
+    assert scene.github.registered == {}
+    assert (outputs["stopped"], outputs["billed-seconds"]) == ("0", "0")
+
+
+@pytest.mark.parametrize(("release", "state"), [("pause", State.PAUSED), ("terminate", State.GONE)])
+def test_a_machine_that_start_found_running_is_put_away_when_that_is_said(
+    scene: Scene, release: str, state: State
+) -> None:
+    """Said in words it is done; since when it runs nobody knows, so the bill says so."""
+    outputs = scene.stop(of_handle(scene, started=False, release=release))
+    assert scene.state() is state
+    assert outputs == {"stopped": "1", "billed-seconds": "", "cost": ""}
+
+
+def test_a_kept_machine_is_ended_when_that_is_said(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its handle, under its lock, with its bill; no disk is said to go on costing."""
+    outputs = scene.stop(of_handle(scene, release="terminate"))
+    assert scene.asked() == ["delete 101", "register box", "release m-1", "delete 102"]
+    assert outputs["cost"] == "1.0000 USD"
+    out = capsys.readouterr().out
+    assert "box (m-1) is given back" in out
+    assert "a month" not in out
+
+
+@pytest.mark.parametrize("by", ["handle", "name"])
+def test_a_kept_machine_is_kept_up_when_that_is_said(
+    scene: Scene, capsys: pytest.CaptureFixture[str], by: str
+) -> None:
+    """Only its lock goes, so that the next run takes it over; nothing is billed as ended."""
+    env = of_handle(scene, release="keep")
+    outputs = scene.stop(env if by == "handle" else kept_env(release="keep"))
+    assert scene.state() is State.RUNNING
+    assert scene.github.registered == {}
+    assert outputs["stopped"] == "0"
+    assert "box: it is kept as it is." in capsys.readouterr().out
+
+
+def test_a_machine_that_paused_itself_is_told(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its idle time was over before the stop came: a success, and not looked for any longer."""
+    env = of_handle(scene)
+    scene.provider.states["m-1"] = State.PAUSED
+    assert scene.stop(env)["stopped"] == "0"
+    assert "box: it is paused." in capsys.readouterr().out
+    assert scene.github.registered == {}
+    assert scene.clock.slept == []
+
+
+def test_a_machine_that_another_run_has_by_now_stays_up(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An older run's stop comes late (resume of a paused machine: pain 24): no failure, and why it
+    is left is told."""
+    env = of_handle(scene)
+    scene.github.registered.clear()
+    other = scene.registration("box", ANOTHER_RUN)
+    assert scene.stop(env)["stopped"] == "0"
+    assert scene.state() is State.RUNNING
+    assert list(scene.github.registered) == [other.id]
+    assert "box: run 8 holds it." in capsys.readouterr().out
+
+
+def test_a_handle_means_no_other_job_of_its_run(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its lock is gone after its job, and another matrix leg has the machine by now: that leg's own
+    stop comes, whatever the jobs seem to be doing."""
+    env = of_handle(scene)
+    scene.github.registered.clear()
+    scene.registration("box", replace(STARTER, key="leg.2", starter="12"))
+    assert scene.stop(env)["stopped"] == "0"
+    assert scene.state() is State.RUNNING
+    assert "box: another job of this run holds it." in capsys.readouterr().out
+
+
+def test_a_job_on_a_kept_machine_is_not_killed(scene: Scene) -> None:
+    """A stop that came too early fails after its patience, with the cure, and writes its outputs
+    all the same (a working runner is killed: pain 9)."""
+    env = of_handle(scene)
+    scene.github.set(101, busy=True)
+    with pytest.raises(StillThere, match=r"box is left running: .* Stop it after the job\."):
+        scene.stop(env)
+    assert scene.clock.elapsed() == BUSY_PATIENCE
+    assert scene.state() is State.RUNNING
+    assert scene.told()["stopped"] == "0"
+
+
+def test_a_pause_that_fails_is_said_with_the_outputs(scene: Scene) -> None:
+    """It may be billed still: the stop fails, its lock is let go, and its outputs are there."""
+    env = of_handle(scene)
+    scene.provider.failing["pause"] = CloudUnreachable("The cloud is down.")
+    with pytest.raises(StillThere, match=r"Machine box may be running.*The cloud is down\."):
+        scene.stop(env)
+    assert scene.github.registered == {}
+    assert scene.told() == {"stopped": "0", "billed-seconds": "0", "cost": ""}
+
+
+def test_a_killed_starts_machine_is_paused_by_its_name(scene: Scene) -> None:
+    """The start said nothing, and its job is over: its lock is taken and the machine paused. Since
+    when it was billed nobody knows, which is not zero (pain 1)."""
+    scene.keeper(State.RUNNING)
+    scene.registration("box")
+    assert scene.stop(kept_env()) == {"stopped": "1", "billed-seconds": "", "cost": ""}
+    assert scene.state() is State.PAUSED
+    assert scene.github.registered == {}
+
+
+def test_what_a_killed_start_asked_for_is_paused_when_it_lands(scene: Scene) -> None:
+    """It was killed between the resume and its answer (pain 14): looked for some seconds more."""
+    keeper = scene.keeper(State.PAUSED)
+    scene.registration("box")
+    scene.clock.at(LANDING_SECONDS - 1, lambda: keeper.set("box", State.PENDING))
+    scene.clock.at(60, lambda: keeper.set("box", State.RUNNING))
+    assert scene.stop(kept_env())["stopped"] == "1"
+    assert scene.state() is State.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("state", "why"), [(State.PAUSED, "it is paused"), (None, "no machine has this name")]
+)
+def test_a_name_without_anything_to_stop_is_told(
+    scene: Scene, capsys: pytest.CaptureFixture[str], state: State | None, why: str
+) -> None:
+    """A run whose start failed at once: a success within seconds."""
+    scene.keeper(state)
+    assert scene.stop(kept_env())["stopped"] == "0"
+    assert f"box: {why}." in capsys.readouterr().out
+    assert scene.clock.elapsed() == LANDING_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("jobs", "why"),
+    [
+        ([job(12, "queued", LABEL)], "box: job 'job 12' is queued and asks for its label."),
+        ([job(11, "in_progress")], "box: job 'job 11', which started it, is still in_progress."),
+    ],
+)
+def test_a_machine_that_its_run_needs_is_left(
+    scene: Scene, capsys: pytest.CaptureFixture[str], jobs: list[Job], why: str
+) -> None:
+    """A stop by name asks what a stop by tags asks: a job that waits for the runner, and a start
+    that goes on, keep it (pain 9)."""
+    scene.keeper(State.RUNNING)
+    scene.registration("box")
+    scene.github.run_jobs = [*jobs, job(99, "in_progress")]
+    assert scene.stop(kept_env())["stopped"] == "0"
+    assert scene.state() is State.RUNNING
+    assert list(scene.github.registered) == [101]
+    assert why in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("key", "stopped"), [("start.11", "1"), ("leg.2", "0")])
+def test_a_key_names_the_start_whose_lock_is_meant(scene: Scene, key: str, stopped: str) -> None:
+    """With a key no other job's machine is paused, whatever the jobs are doing."""
+    scene.keeper(State.RUNNING)
+    scene.registration("box")
+    assert scene.stop(kept_env(key=key))["stopped"] == stopped
+    assert (scene.state() is State.PAUSED) is (stopped == "1")
+
+
+@pytest.mark.parametrize("by", ["handle", "name"])
+def test_a_kept_machine_may_take_its_time(scene: Scene, by: str) -> None:
+    """It has to wake before it can be paused: longer than a machine that is ended is waited for."""
+    env = of_handle(scene) if by == "handle" else kept_env()
+    keeper = scene.keeper(State.PENDING)
+    scene.clock.at(5 * PATIENCE, lambda: keeper.set("box", State.RUNNING))
+    assert scene.stop(env)["stopped"] == "1"
+    assert scene.state() is State.PAUSED
+
+
+def test_only_kept_machines_are_waited_for_so_long(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other stop is over sooner: what it waits for are outages."""
+    deadlines: list[Deadline] = []
+
+    def connect(*_args: object, deadline: Deadline, **_named: object) -> FakeGitHub:
+        deadlines.append(deadline)
+        return scene.github
+
+    monkeypatch.setattr(GitHub, "connect", connect)
+    for env in (start_env(), of_handle(scene)):
+        scene.stop(env)
+    assert [each.at - scene.clock.begin for each in deadlines] == [PATIENCE, PAUSE_PATIENCE]
+
+
+def test_a_kept_machine_that_never_gets_there_is_said(scene: Scene) -> None:
+    """The wait ends, with words and a lock that is free."""
+    scene.keeper(State.PENDING)
+    with pytest.raises(StillThere, match=r"box was on its way to another state"):
+        scene.stop(kept_env())
+    assert scene.clock.elapsed() == PAUSE_PATIENCE
+    assert scene.github.registered == {}
+
+
+def test_a_stop_of_a_run_leaves_kept_machines_to_their_own(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It cannot know their names' clouds; whoever forgot the name reads which machine it is."""
+    scene.keeper(State.RUNNING)
+    scene.registration("box")
+    scene.registration("other", ANOTHER_RUN)
+    scene.stop(kept_env(machine_name=""))
+    assert len(scene.github.registered) == 2
+    out = capsys.readouterr().out
+    assert "box is a kept machine: a stop with machine-name is its own." in out
+    assert "other is" not in out
+
+
+def test_machines_without_tags_are_found_by_their_names(scene: Scene) -> None:
+    """Those of this run that nothing needs are given back with their registrations, and those of
+    another run are left (pain 1)."""
+    scene.machine()
+    scene.machine(replace(STARTER, key="leg.2", starter="12"))
+    scene.machine(ANOTHER_RUN)
+    scene.registration(NAME)
+    assert scene.stop(start_env())["stopped"] == "2"
+    left = [machine.name for machine in scene.provider.machines.values()]
+    assert left == [ANOTHER_RUN.name(0)]
+    assert scene.github.registered == {}
+    assert f"look for {NAME}" not in scene.github.journal
+
+
+@pytest.mark.parametrize(
+    ("jobs", "why"),
+    [
+        ([job(12, "queued", LABEL)], "job 'job 12' is queued and asks for its label"),
+        ([job(11, "in_progress")], "job 'job 11', which started it, is still in_progress"),
+    ],
+)
+def test_a_machine_without_tags_is_judged_by_its_registration(
+    scene: Scene, capsys: pytest.CaptureFixture[str], jobs: list[Job], why: str
+) -> None:
+    """The label there tells which job started it; another that goes on does not matter (a working
+    runner is killed: pain 9)."""
+    scene.machine()
+    scene.registration(NAME)
+    scene.github.run_jobs = [*jobs, job(13, "in_progress", "gpu")]
+    assert scene.stop(start_env())["stopped"] == "0"
+    assert len(scene.provider.machines) == len(scene.github.registered) == 1
+    assert f"{NAME} is left: {why}." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("labels", "stopped"), [((LABEL,), "0"), ((f"{NAME}r1-deadbeef",), "1"), ((), "1")]
+)
+def test_a_machine_without_tags_and_registration_is_judged_by_its_name(
+    scene: Scene, labels: tuple[str, ...], stopped: str
+) -> None:
+    """It is registered before it is launched, so that its start is past that: only a job that asks
+    for a label which begins with its name needs it, and no other that goes on (pain 9)."""
+    scene.machine()
+    scene.github.run_jobs = [job(13, "queued", *labels)]
+    assert scene.stop(start_env())["stopped"] == stopped
+
+
+@pytest.mark.parametrize(("key", "stopped"), [("start.11", "1"), ("leg.2", "0")])
+def test_machines_without_tags_are_found_by_a_key(scene: Scene, key: str, stopped: str) -> None:
+    """Names tell it too; what the jobs do is not asked then."""
+    scene.machine()
+    scene.github.run_jobs = [job(12, "queued", LABEL)]
+    assert scene.stop(start_env(key=key))["stopped"] == stopped
