@@ -12,6 +12,8 @@ from gpu_ci.errors import (
     Busy,
     CloudError,
     CloudUnreachable,
+    Forbidden,
+    GitHubError,
     MachineEnded,
     NameShared,
     NoCapacity,
@@ -30,7 +32,7 @@ from gpu_ci.keeping import (
     BringUp,
     PutAway,
 )
-from gpu_ci.lock import BUSY, Claim, Lock
+from gpu_ci.lock import Claim, Lock
 from gpu_ci.machine import Machine, State
 from gpu_ci.needs import Asker
 from gpu_ci.providers import Candidate, Order
@@ -456,19 +458,30 @@ def test_a_job_that_goes_on_is_not_killed(site: Site) -> None:
     killed: pain 9)."""
     site.keeper.add("box", State.RUNNING)
     mine = site.held_by(ME, busy=True)
-    with pytest.raises(Busy, match=r"box is left running: a job of this run.*Stop it after"):
+    with pytest.raises(Busy, match=r"box is left: a job of this run.*Run stop again after"):
         put_away(site, mine=mine.id)
     assert site.clock.elapsed() == BUSY_PATIENCE
     assert site.state() is State.RUNNING
     assert list(site.github.registered) == [mine.id]
 
 
-def test_a_job_that_goes_on_is_a_reason_for_a_stop_that_names_nobody(site: Site) -> None:
-    """A stop with the machine's name only is told, and has not failed: that job's own stop comes."""
+def test_a_runner_that_stays_busy_fails_a_stop_that_names_nobody_too(site: Site) -> None:
+    """No job needs it any more, and GitHub does not let go of it: that is no reason to be green."""
     site.keeper.add("box", State.RUNNING)
     site.held_by(ME, busy=True)
-    assert put_away(site) == BUSY
+    with pytest.raises(Busy):
+        put_away(site)
     assert site.clock.elapsed() == BUSY_PATIENCE
+    assert site.state() is State.RUNNING
+
+
+def test_what_cannot_be_read_fails_the_stop(site: Site) -> None:
+    """Whether anybody needs the machine is not known: it is left, and not in silence."""
+    site.keeper.add("box", State.RUNNING)
+    site.held_by(replace(ME, run_id="8"))
+    site.github.failing = {"look at": Forbidden("Give the job actions: read.")}
+    with pytest.raises(GitHubError, match=r"box is left: run 8 holds it.*actions: read"):
+        put_away(site)
     assert site.state() is State.RUNNING
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import subprocess
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -26,6 +27,11 @@ ACTIONS: dict[str, tuple[type[StartInputs | StopInputs], str]] = {
     "action-start": (StartInputs, "start"),
     "action-stop": (StopInputs, "stop"),
 }
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / action / "README.md" for action in ALL),
+    *sorted(ROOT.glob("docs/*.md")),
+]
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.y*ml"))
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
 OURS = re.compile(r"\$/action-[\w-]+|\./.*")
@@ -261,18 +267,30 @@ def test_an_action_says_what_it_is(action: str) -> None:
     assert f"uses: org/gpu-ci/{action}@v1" in text
 
 
-@pytest.mark.parametrize("action", ALL)
-def test_the_examples_of_a_readme_are_true(action: str) -> None:
+def examples(page: Path) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_of_a_page_are_true(page: Path) -> None:
     """They are YAML, and give our actions only inputs that exist."""
-    text = (ROOT / action / "README.md").read_text()
-    examples = [
-        yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
-    ]
-    steps = [found for example in examples for found in our_steps(example)]
+    steps = [found for each in examples(page) for found in our_steps(yaml.safe_load(each))]
     assert steps
     for name, given in steps:
         assert set(given) - set(metadata(name)["inputs"]) == set()
         assert "provider" in given
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_workflows_of_a_page_are_workflows(page: Path, tmp_path: Path) -> None:
+    """Whoever pastes one gets no word from actionlint."""
+    for number, text in enumerate(each for each in examples(page) if "\njobs:\n" in each):
+        file = tmp_path / f"{number}.yml"
+        file.write_text(text)
+        done = subprocess.run(
+            ["actionlint", file], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
 def our_steps(loaded: object) -> list[tuple[str, dict[str, Any]]]:

@@ -399,7 +399,7 @@ def test_a_job_that_came_before_the_failure_is_not_killed() -> None:
     world.github.set(101, busy=True)
     error = KeyError("late")
     world.rental.settle(error)
-    assert "box is left running" in "".join(error.__notes__)
+    assert "box is left: a job of this run" in "".join(error.__notes__)
     assert world.rental.left
     assert state_of(keeper) is State.RUNNING
     assert list(world.github.registered) == [101]

@@ -105,7 +105,12 @@ class Scene:
     def handle(self, machine: Machine, runner_id: int, *, started: bool = True) -> str:
         """Return what start gave out when it had the machine up."""
         tags = replace(
-            nobodys("box"), label=LABEL, scope=STARTER.scope, runner_id=runner_id, starter="11"
+            nobodys("box"),
+            label=LABEL,
+            scope=STARTER.scope,
+            key=STARTER.key,
+            runner_id=runner_id,
+            starter="11",
         )
         began = self.clock.now() - AGE
         known = replace(machine, tags=tags, started=started, price=Price(per_hour=3.6))
@@ -259,7 +264,7 @@ def test_a_job_on_a_kept_machine_is_not_killed(scene: Scene) -> None:
     all the same (a working runner is killed: pain 9)."""
     env = of_handle(scene)
     scene.github.set(101, busy=True)
-    with pytest.raises(StillThere, match=r"box is left running: .* Stop it after the job\."):
+    with pytest.raises(StillThere, match=r"box is left: .* Run stop again after the job\."):
         scene.stop(env)
     assert scene.clock.elapsed() == BUSY_PATIENCE
     assert scene.state() is State.RUNNING

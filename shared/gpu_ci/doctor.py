@@ -64,11 +64,11 @@ def _name_is_free(rental: Rental) -> Check:
 def _lock(rental: Rental) -> Check:
     name = rental.inputs.machine_name
     holder = rental.github.runner_named(name)
-    why = rental.lock(()).claim.why_held(holder) if holder else ""
+    held = rental.lock(()).claim.held(holder)
     return Check(
         what="Lock",
-        ok=not why,
-        detail=f"{name}: {why or 'free'}",
+        ok=held is None,
+        detail=f"{name}: {held.why if held else 'free'}",
         cure="A start would wait for it; a registration that nobody needs can be removed under "
         "Settings, Actions, Runners.",
     )

@@ -15,7 +15,7 @@ from gpu_ci.errors import (
     NoSuchMachine,
     WrongHere,
 )
-from gpu_ci.lock import BUSY
+from gpu_ci.lock import BUSY, Held
 from gpu_ci.machine import State
 from gpu_ci.waiting import Deadline, every
 
@@ -152,8 +152,8 @@ class PutAway:
         """
         for mine in (self.mine, 0):
             taken = self._taken(mine, deadline)
-            if isinstance(taken, str):
-                return taken
+            if isinstance(taken, Held):
+                return taken.why
             runner, _ = taken
             try:
                 if done := self._under(runner, deadline):
@@ -173,16 +173,21 @@ class PutAway:
                 "Runners, it may hold others up."
             )
 
-    def _taken(self, mine: int, deadline: Deadline) -> tuple[Runner, str] | str:
-        """Take the lock; a runner of ours may be busy on GitHub for seconds after its job."""
+    def _taken(self, mine: int, deadline: Deadline) -> tuple[Runner, str] | Held:
+        """Take the lock; a runner of ours may be busy on GitHub for seconds after its job.
+
+        What may be owed and is not put away is an error, never silence.
+        """
         patience = Deadline.after(min(BUSY_PATIENCE, deadline.left()), deadline.clock)
-        taken: tuple[Runner, str] | str = ""
+        taken: tuple[Runner, str] | Held = BUSY
         for _ in every(LOOK_SECONDS, patience):
             taken = self.lock.try_take(mine)
-            if taken != BUSY:
-                return taken
-        if mine:
-            raise Busy(f"{self.lock.name} is left running: {BUSY}.", "Stop it after the job.")
+            if not isinstance(taken, Held) or not taken.busy:
+                break
+        if isinstance(taken, Held) and taken.busy:
+            raise Busy(f"{self.lock.name} is left: {taken.why}.", "Run stop again after the job.")
+        if isinstance(taken, Held) and taken.unread:
+            raise GitHubError(f"{self.lock.name} is left: {taken.why}")
         return taken
 
     def _under(self, held: Runner, deadline: Deadline) -> Machine | str:

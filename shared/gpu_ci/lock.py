@@ -26,9 +26,24 @@ if TYPE_CHECKING:
 
 # How often to look whether the holder has let go; nothing counts while nothing changes (a 304).
 LOOK_SECONDS: Final = 2.0
-BUSY: Final = "a job of this run is running on it"
 # A holder that lets go while it is looked at, and the next one at once: so often, then it is waited.
 TRIES: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Somebody has the lock, and why it is left to them.
+
+    `busy` is our own run's runner whose job GitHub has not yet seen to end; `unread` says that it
+    could not be read whether the holder still needs it.
+    """
+
+    why: str
+    busy: bool = False
+    unread: bool = False
+
+
+BUSY: Final = Held(why="a job of this run is running on it", busy=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,32 +58,41 @@ class Claim:
     asker: Asker
     any_key: bool = False
 
-    def why_held(self, holder: Runner) -> str:
-        """Return why the holder keeps the lock, "" if it can be taken; unknown means held."""
+    def held(self, holder: Runner | None) -> Held | None:
+        """Return why the holder keeps the lock, None if it can be taken; unknown means held."""
+        if holder is None:
+            return None
         label = our_label(holder.labels)
         mark = read_label(label)
         if mark is None:
-            return f"runner {holder.id}, which this library did not register, has the name"
-        if holder.busy:
-            ours = mark.run_id == self.identity.run_id
-            return BUSY if ours else f"run {mark.run_id} is running a job on it"
+            return Held(
+                why=f"runner {holder.id}, which this library did not register, has the name"
+            )
         try:
-            return self._why_held_by(mark, label, holder)
+            if mark.run_id == self.identity.run_id:
+                return self._held_by_us(mark, label, holder)
+            return self._held_by_another(mark, holder)
         except GitHubError as error:
-            return (
+            what = (
                 f"run {mark.run_id} holds it, and it cannot be read whether that is over: {error}"
             )
+            return Held(why=what, unread=True)
 
-    def _why_held_by(self, mark: Mark, label: str, holder: Runner) -> str:
-        if mark.run_id != self.identity.run_id:
-            return "" if self._is_over(mark.run_id) else f"run {mark.run_id} holds it"
+    def _held_by_another(self, mark: Mark, holder: Runner) -> Held | None:
+        if holder.busy:
+            return Held(why=f"run {mark.run_id} is running a job on it")
+        return None if self._is_over(mark.run_id) else Held(why=f"run {mark.run_id} holds it")
+
+    def _held_by_us(self, mark: Mark, label: str, holder: Runner) -> Held | None:
         older = int(mark.attempt) < int(self.identity.attempt)
         if older or self.any_key:
             jobs = self.github.jobs(mark.run_id)
-            return why_needed(label, mark.starter, jobs, holder, self.asker)
-        if mark.key_mark != self.identity.key_mark():
-            return "another job of this run holds it"
-        return ""
+            # It may seem busy for a while after its job: the jobs tell, and BUSY is waited for.
+            if needed := why_needed(label, mark.starter, jobs, None, self.asker):
+                return Held(why=needed)
+        elif mark.key_mark != self.identity.key_mark():
+            return Held(why="another job of this run holds it")
+        return BUSY if holder.busy else None
 
     def _is_over(self, run_id: str) -> bool:
         try:
@@ -100,13 +124,12 @@ class Lock:
         told = ""
         for _ in every(LOOK_SECONDS, deadline):
             holder = self.github.runner_named(self.name)
-            why = self.claim.why_held(holder) if holder else ""
-            taken = why or self.try_take()
-            if not isinstance(taken, str):
+            taken = self.claim.held(holder) or self.try_take()
+            if not isinstance(taken, Held):
                 return taken
-            if taken != told:
-                say(f"{self.name} is in use: {taken}. Waiting for it.")
-                told = taken
+            if taken.why != told:
+                told = taken.why
+                say(f"{self.name} is in use: {told}. Waiting for it.")
         raise InUse(
             f"{self.name} was in use until the deadline: {told}.",
             "Runs that share a machine take turns: give their workflow a concurrency group with "
@@ -114,7 +137,7 @@ class Lock:
             "needs can be removed under Settings, Actions, Runners.",
         )
 
-    def try_take(self, mine: int = 0) -> tuple[Runner, str] | str:
+    def try_take(self, mine: int = 0) -> tuple[Runner, str] | Held:
         """Return the registration and its config, or why somebody else keeps the lock.
 
         `mine` is the id of a registration of ours that is to make room, 0 if there is none.
@@ -126,11 +149,11 @@ class Lock:
                 return self.github.register(self.name, self.labels, self.group_id)
             except Conflict:
                 holder = self.github.runner_named(self.name)
-            if holder and (why := self.claim.why_held(holder)):
-                return why
+            if held := self.claim.held(holder):
+                return held
             if holder:
                 self._removed(holder.id)
-        return "it changes hands"
+        return Held(why="it changes hands")
 
     def stands(self, runner_id: int) -> bool:
         """Say whether we still have the lock: GitHub drops runners that are idle for long."""

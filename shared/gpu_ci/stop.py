@@ -148,7 +148,7 @@ class Stopping:
         """
         debt = Debt(name=name, machine=machine)
         debt.put_away = PutAway(
-            lock=self._lock(name),
+            lock=self._lock(name, machine.tags.key if machine else self.inputs.key),
             keeper=keeper(self.provider),
             trouble=debt.troubles.append,
             how=HOW[self.inputs.release],
@@ -157,10 +157,11 @@ class Stopping:
         ).machine
         return debt
 
-    def _lock(self, name: str) -> Lock:
-        any_key = not self.inputs.key and not self.inputs.machine
-        claim = Claim(github=self.github, identity=self.identity, asker=self.asker, any_key=any_key)
-        labels = (label_to_put_away(self.identity),)
+    def _lock(self, name: str, key: str) -> Lock:
+        """Return the lock for a stop of one start (of this key), or of all of the run ("")."""
+        identity = replace(self.identity, key=key or self.identity.key)
+        claim = Claim(github=self.github, identity=identity, asker=self.asker, any_key=not key)
+        labels = (label_to_put_away(identity),)
         return Lock(github=self.github, name=name, labels=labels, claim=claim)
 
     def tell(self, debts: Sequence[Debt]) -> None:

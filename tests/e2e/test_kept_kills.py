@@ -66,6 +66,67 @@ def test_a_start_that_is_told_to_terminate(box: Box, call: str) -> None:
     _one_more_stop(box)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_a_start_killed_while_it_makes_the_machine(
+    box: Box, phase: Phase, signum: signal.Signals
+) -> None:
+    """The first time there is no machine of that name yet; what lands of it is paused."""
+    killed_at = box.kill_at("POST create", phase, signum)
+    assert box.run("start", machine_name="new-box", machine="L4") != 0, box.told()
+    assert killed_at
+    _one_more_stop(box, "new-box")
+    assert len(box.jarvislabs.machines()) <= 2
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_a_start_killed_while_it_restarts_the_machine(
+    box: Box, phase: Phase, signum: signal.Signals
+) -> None:
+    """It was found running, and is just being paused in order to be resumed."""
+    box.jarvislabs.start_by_hand(BOX)
+    killed_at = box.kill_at("POST pause", phase, signum)
+    assert box.run("start") != 0, box.told()
+    assert killed_at
+    _one_more_stop(box)
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("call", ["DELETE *", "POST generate-jitconfig", "POST pause"])
+def test_a_start_killed_while_it_gives_back(box: Box, call: str, phase: Phase) -> None:
+    """A start whose runner never comes dies in its own clean-up."""
+    box.jarvislabs.settings.on_running = None
+    nth = 2 if call == "POST generate-jitconfig" else 1
+    killed_at = box.kill_at(call, phase, signal.SIGKILL, nth)
+    assert box.run("start", online_timeout_minutes="0.02") == -signal.SIGKILL, box.told()
+    assert killed_at
+    _one_more_stop(box)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=lambda s: s.name)
+def test_a_start_cancelled_while_it_waits_its_turn(box: Box, signum: signal.Signals) -> None:
+    """It has nothing yet, and leaves what the other run has."""
+    assert box.run("start") == 0, box.told()
+    box.world.next_run()
+    killed_at = box.kill_at("GET runners", "after", signum, nth=2)
+    assert box.run("start") == 128 + signum, box.told()
+    assert killed_at
+    assert box.status() == "Running"
+    assert box.world.runner_names() == [BOX]
+
+
+@pytest.mark.parametrize("call", STOP_CALLS)
+def test_a_stop_cancelled_at_a_call(box: Box, call: str) -> None:
+    """A cancelled stop goes on: what it was told to end is billed."""
+    assert box.run("start") == 0, box.told()
+    box.start_job_is_over()
+    killed_at = box.kill_at(call, "before", signal.SIGINT)
+    assert box.run("stop") == 0, box.told()
+    assert killed_at
+    assert box.left() == []
+
+
 @pytest.mark.parametrize("phase", ["before", "after"])
 @pytest.mark.parametrize("call", STOP_CALLS)
 def test_a_stop_killed_at_a_call(box: Box, call: str, phase: Phase) -> None:
@@ -89,10 +150,8 @@ def test_the_calls_above_are_all(box: Box) -> None:
     assert box.left() == []
 
 
-def _one_more_stop(box: Box) -> None:
+def _one_more_stop(box: Box, name: str = BOX) -> None:
     box.all_well_again()
     box.start_job_is_over()
-    assert box.run("stop") == 0, box.told()
+    assert box.run("stop", machine_name=name) == 0, box.told()
     assert box.left() == [], box.told()
-    assert box.status() == "Paused"
-    assert f"{BOX}" in box.told()

@@ -15,7 +15,7 @@ from typing import Any
 import boto3
 
 from gpu_ci import cli, keeping
-from gpu_ci.providers.jarvislabs import ending
+from gpu_ci.providers.jarvislabs import ending, starting
 from gpu_ci.start import start
 from gpu_ci.stop import stop
 
@@ -27,6 +27,7 @@ def main() -> None:
     # The stand-ins' requests land within milliseconds, and their machines change within a second.
     vars(keeping).update(LANDING_SECONDS=0.5, LOOK_SECONDS=0.2)
     vars(ending).update(SHOWS_WITHIN=0.5)
+    vars(starting).update(RESUME_LANDS_WITHIN=1.0, LOOK_SECONDS=0.3)
     for line in sys.stdin:
         order = json.loads(line)
         answer = _wait(order["wait"]) if "wait" in order else _fork(order)

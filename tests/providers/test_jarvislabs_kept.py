@@ -514,11 +514,23 @@ def test_a_success_is_not_believed(provider: JarvisLabs, jarvislabs: Cloud) -> N
 
 
 def test_it_cannot_be_paused(provider: JarvisLabs, jarvislabs: Cloud, clock: FakeClock) -> None:
-    """After ten minutes it is said, with the last state and the last answer (row 1.12)."""
+    """Refused three times, each a quarter of a minute after the other: it is said, with the state
+    and the last answer (row 1.12)."""
     jarvislabs.settings.refuse_pause = True
     paused(jarvislabs, status="Running")
     began = clock.now()
-    with pytest.raises(CloudError, match=r"after 10 minutes; it was Running.*could not be paused"):
+    with pytest.raises(CloudError, match=r"is Running, and every pause was refused.*not be paused"):
+        provider.pause(kept(provider))
+    assert len(jarvislabs.faults.calls("POST", PAUSE)) == 3
+    assert clock.now() - began <= 45
+
+
+def test_it_is_never_paused(provider: JarvisLabs, jarvislabs: Cloud, clock: FakeClock) -> None:
+    """Accepted and never done: after ten minutes it is said, with the last state (row 1.12)."""
+    paused(jarvislabs, status="Running")
+    jarvislabs.faults.add(f.answer(200, {"success": True}, path=PAUSE, times=None))
+    began = clock.now()
+    with pytest.raises(CloudError, match=r"after 10 minutes; it was Running"):
         provider.pause(kept(provider))
     assert 600 <= clock.now() - began <= 605
 
