@@ -218,6 +218,24 @@ def test_the_bill(box: Box) -> None:
     assert box.output("stopped") == "1"
 
 
+def test_the_doctor(box: Box) -> None:
+    """Key, balance, machine, lock and scripts are looked at, and nothing is changed."""
+    assert box.run("start", dry_run="true") == 0, box.told()
+    lines = [line for line in box.told().splitlines() if line.startswith(("ok", "FAIL"))]
+    assert all(line.startswith("ok") for line in lines), box.told()
+    assert f"{BOX}: free" in box.told()
+    assert [call for call in box.calls() if not call.startswith("GET")] == []
+
+
+def test_the_doctor_sees_who_has_the_machine(box: Box) -> None:
+    """A lock of another run is a failed check with its cure."""
+    assert box.run("start") == 0, box.told()
+    holder = box.world.run_id
+    box.world.next_run()
+    assert box.run("start", dry_run="true") == 3, box.told()
+    assert f"FAIL Lock: {BOX}: run {holder} holds it A start would wait" in box.told()
+
+
 def test_a_run_of_a_fork(box: Box) -> None:
     """Without secrets: one clear sentence, and nobody is asked anything (row 1.15, pain 47)."""
     box.world.token = ""
