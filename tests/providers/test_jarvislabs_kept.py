@@ -620,21 +620,42 @@ def test_a_region_without_a_host(provider: JarvisLabs, jarvislabs: Cloud) -> Non
         ("gpu-ci.gpu-box2.octo.other", False),
     ],
 )
+@pytest.mark.parametrize("hurried", [False, True])
 def test_a_machine_of_others_is_not_paused(
-    jarvislabs_world: JarvisLabsWorld, jarvislabs: Cloud, script: str, *, refused: bool
+    jarvislabs_world: JarvisLabsWorld,
+    jarvislabs: Cloud,
+    script: str,
+    *,
+    refused: bool,
+    hurried: bool,
 ) -> None:
-    """A stop that knows only the name must not pause what another repository uses."""
+    """A stop that knows only the name, and a start that is cancelled, must not pause what another
+    repository uses."""
     paused(jarvislabs, status="Running")
     with jarvislabs._account.turn():
         jarvislabs._account.add_script(script, "x")
     jarvislabs_world.env["GITHUB_REPOSITORY"] = "Octo/widgets"
     provider = jarvislabs_world.provider()
+    machine = kept(provider)
+    if hurried:
+        provider.hurry()
     if refused:
         with pytest.raises(NotPermitted, match=r"octo\.other too"):
-            provider.pause(kept(provider))
+            provider.pause(machine)
     else:
-        provider.pause(kept(provider))
+        provider.pause(machine)
     assert (jarvislabs.machine(NAME).status == "Running") is refused
+
+
+def test_a_machine_of_others_is_not_taken_over(
+    provider: JarvisLabs, order: Order, jarvislabs: Cloud
+) -> None:
+    """By SSH neither: another repository's job may be running on it."""
+    paused(jarvislabs, status="Running")
+    with jarvislabs._account.turn():
+        jarvislabs._account.add_script("gpu-ci.gpu-box.octo.other", "x")
+    with pytest.raises(NotPermitted, match=r"octo\.other too"):
+        provider.adopt(kept(provider), order)
 
 
 def test_a_pause_in_a_hurry(provider: JarvisLabs, jarvislabs: Cloud, clock: FakeClock) -> None:

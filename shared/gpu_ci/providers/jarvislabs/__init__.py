@@ -159,7 +159,11 @@ class JarvisLabs:
         return machine_of(up, order.tags, launched_at=began, kept=True)
 
     def adopt(self, machine: Machine, order: Order) -> Machine | None:
-        """There is a way in where JL_SSH_KEY has a private key of the account."""
+        """There is a way in where JL_SSH_KEY has a private key of the account.
+
+        Raises NotPermitted, before anything, for a machine that serves somebody else only.
+        """
+        self._refuse_others(replace(machine, tags=order.tags))
         found = self._there(machine)
         began = self._clock.now()
         if found.state is not State.RUNNING:
@@ -226,11 +230,11 @@ class JarvisLabs:
                 self._access.forget(machine.name)
 
     def _pause(self, machine: Machine) -> None:
+        self._refuse_others(machine)
         if self._api.hurried:
             self._ending.pause_at_once(machine)
-            return
-        self._refuse_others(machine)
-        self._ending.pause(machine)
+        else:
+            self._ending.pause(machine)
 
     def _refuse_others(self, machine: Machine) -> None:
         """Raise NotPermitted if only others have a startup script for the machine."""
