@@ -339,7 +339,7 @@ def test_the_last_boots_words_are_not_heard_again(kept: Kept) -> None:
         f'while ! [ -e {go_on} ]; do sleep 0.05; done\nexec {shutil.which("curl")} "$@"',
     )
     machine = kept.start("gone")
-    machine.wait_for(lambda: " beat network" in machine.log())
+    machine.wait_for(lambda: log_before(kept) and " beat network" in machine.log())
     report = machine.report()
     assert (report.listening, report.failed, report.ended) == (False, "", "")
     go_on.touch()
@@ -379,16 +379,25 @@ def test_a_number_that_a_process_has_again(kept: Kept, paused: bool) -> None:
 
 @needs_root
 def test_a_boot_takes_over_after_a_job(kept: Kept) -> None:
-    """A boot that comes before the last one's watcher has ended waits for it, and is not ended by
-    it, though their machine has one name."""
+    """What is left of a boot whose job is over, its watcher, is ended at once, even if it hangs."""
     first = kept.start("listen worker finished")
     first.listening()
-    watcher = watcher_of(first)
-    with_id(watcher, signal.SIGSTOP)
-    (kept.runner / "finish").touch()
-    assert first.process.wait(SOON) == 0
-    owned = set(first.left())
+    watcher = stop_watcher_and_finish(first)
     second = kept.start("listen hang", GPU_CI_BOOT_TURN="6")
+    takes_over(kept, second)
+    assert not running(str(watcher))
+    assert " ended " not in log_before(kept)
+
+
+@needs_root
+def test_elsewhere_a_boot_waits_for_the_watcher(kept: Kept) -> None:
+    """On a machine that is not kept, a boot that comes before the last one's watcher has ended waits
+    for it, and is not ended by it, though their machine has one name."""
+    first = kept.world.start(without_home(kept.boot("listen worker finished")))
+    first.listening()
+    watcher = stop_watcher_and_finish(first)
+    owned = set(first.left())
+    second = kept.world.start(without_home(kept.boot("listen hang")), GPU_CI_BOOT_TURN="6")
     with pytest.raises(subprocess.TimeoutExpired):
         second.process.wait(0.3)
     for _ in range(10):  # what the first one's watcher would end
@@ -396,9 +405,57 @@ def test_a_boot_takes_over_after_a_job(kept: Kept) -> None:
     assert second.process.poll() is None
     with_id(watcher, signal.SIGCONT)
     second.wait_for(lambda: "the runner stopped without" in log_before(kept))
-    second.listening()
+    takes_over(kept, second)
     assert not running(str(watcher))
-    assert second.process.poll() is None
+
+
+@needs_root
+@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize("claimed", [True, False])
+def test_a_boot_without_a_job_makes_way(kept: Kept, *, listens: bool, claimed: bool) -> None:
+    """A boot whose runner no job can reach any more is ended by the next one, whole and at once: its
+    script, its runner and its watcher, even one that it was just arming (row 1.3)."""
+    slow = kept.world.folder / "slow"
+    curl = shutil.which("curl")
+    kept.world.program("curl", f'[ ! -e {slow} ] || exec sleep 600\nexec {curl} "$@"')
+    if not listens:
+        slow.touch()
+    first = kept.start("listen hang")
+    first.wait_for(lambda: f" phase {'listen' if listens else 'network'}" in first.log())
+    old = {*first.left(), watcher_of(first)}
+    if not claimed:
+        (claim,) = kept.root.glob("boot.claim.*")
+        claim.write_text(claim.read_text().splitlines()[0] + "\n")
+    slow.unlink(missing_ok=True)
+    takes_over(kept, kept.start("listen hang", GPU_CI_BOOT_TURN="6"))
+    assert first.process.wait(SOON) == -signal.SIGKILL
+    assert [pid for pid in old if running(str(pid))] == []
+    assert " ended " not in log_before(kept)
+
+
+def without_home(boot: Boot) -> Boot:
+    return replace(boot, place=replace(boot.place, home=""))
+
+
+def stop_watcher_and_finish(machine: Machine) -> int:
+    """Let the job end while the watcher sees nothing; return the watcher."""
+    watcher = watcher_of(machine)
+    with_id(watcher, signal.SIGSTOP)
+    (machine.runner / "finish").touch()
+    assert machine.process.wait(SOON) == 0
+    no_worker_runs(machine)
+    return watcher
+
+
+def takes_over(kept: Kept, machine: Machine) -> None:
+    """Wait until a second boot's runner listens."""
+    machine.wait_for(lambda: log_before(kept))
+    machine.listening()
+    assert machine.process.poll() is None
+
+
+def no_worker_runs(machine: Machine) -> None:
+    machine.wait_for(lambda: not [pid for pid in machine.left() if is_worker(pid)])
 
 
 def log_before(kept: Kept) -> str:
@@ -433,10 +490,8 @@ def test_a_job_is_not_disturbed(kept: Kept, killed: bool) -> None:
     if killed:
         first.process.wait()
         (kept.runner / "finish").touch()
-        first.wait_for(lambda: not [pid for pid in first.left() if is_worker(pid)])
-        third = kept.start("listen hang")
-        third.wait_for(lambda: log_before(kept))
-        third.listening()
+        no_worker_runs(first)
+        takes_over(kept, kept.start("listen hang"))
         assert not running(str(listener))
 
 
@@ -454,8 +509,7 @@ def test_all_processes_of_the_account_end(kept: Kept) -> None:
     kept.boots()
     with process("nobody") as others, process(kept.account) as before:
         machine = kept.start("listen hang")
-        machine.wait_for(lambda: log_before(kept))
-        machine.listening()
+        takes_over(kept, machine)
         assert not running(str(before))
         with process(kept.account) as after:
             os.killpg(machine.process.pid, signal.SIGTERM)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from typing import TYPE_CHECKING, NoReturn
 
@@ -165,3 +166,36 @@ def test_bad_inputs_end_before_anything_happens(capsys: pytest.CaptureFixture[st
         err = capsys.readouterr().err
         assert "provider is missing" in err
         assert "github-token is empty" in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "given"),
+    [
+        ([], {"workflow": None, "provider": "local"}),
+        (["--provider", "jarvislabs"], {"workflow": None, "provider": "jarvislabs"}),
+        (["--workflow", "a.yml"], {"workflow": "a.yml", "provider": "local"}),
+    ],
+)
+def test_the_demo_takes_its_provider(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], given: dict[str, str | None]
+) -> None:
+    """This machine unless another one is named."""
+    heard: list[dict[str, str | None]] = []
+    monkeypatch.setattr("gpu_ci.sandbox.demo.demo", lambda **arguments: heard.append(arguments))
+    assert cli.main(["demo", *flags]) == 0
+    assert heard == [given]
+
+
+def test_a_demo_without_a_stand_in_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """What has no stand-in to run against is no choice, and the choices are named."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["demo", "--provider", "ec2"])
+    assert caught.value.code == 2
+    assert re.search("invalid choice: '?ec2'? .*local.*jarvislabs", capsys.readouterr().err)
+
+
+def test_a_workflow_file_runs_on_this_machine_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """With another provider it is refused in one sentence, before the file is looked for."""
+    assert cli.main(["demo", "--workflow", "absent.yml", "--provider", "jarvislabs"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("leave out --provider jarvislabs.")

@@ -10,7 +10,8 @@
 # is one line, in boot.log and CONSOLE:
 #   gpu-ci boot EPOCH phase NAME | beat NAME | gpu TEXT | listening | failed NAME REASON | ended REASON
 # Exit code: 0 the runner has listened, 1 it has not, 75 another boot script is at work here; a
-# signal's where the watcher ends the script. Its standard output stays empty.
+# signal's where the watcher, or on a machine that is kept the next boot, ends the script. Its standard
+# output stays empty.
 #
 # A machine that is kept boots many times on the same ROOT, with all else as in its image or all as it
 # was left. Nothing that the last boot said is believed. What its job could, it may have planted: root
@@ -204,13 +205,27 @@ find_newest() {
     done
 } 2>/dev/null
 
+end_owners() {
+    # Stopped first: while the owner lives, the group that has its number is its own, and all of it
+    # is caught, even a watcher that it was just arming.
+    while read -r owner; do
+        alive "$owner" || continue
+        group=${owner%% *}
+        kill -s STOP "$group"
+        # shellcheck disable=SC2046 # one word for each process
+        kill -s KILL "$group" $(grouped)
+    done <"$1"
+} 2>/dev/null
+
 wait_for_turn() {
-    # After a job its watcher needs a moment to end. A job, even one without a watcher, goes on.
+    # A job, even one without a watcher, goes on. Without one, whoever boots a kept machine has its
+    # lock, and no job comes to the last boot's runner any more; elsewhere a watcher needs a moment.
     deadline=$(($(now) + turn))
     while :; do
         ! job_runs || refuse
         find_newest
         held "$ROOT/boot.claim.$newest" || return
+        [ -z "$USER_HOME" ] || end_owners "$ROOT/boot.claim.$newest"
         [ "$(now)" -lt "$deadline" ] || refuse
         sleep 0.2
     done
@@ -731,7 +746,7 @@ claim
 # A runner that outlived its boot script, and what a job left behind.
 group=none self=$$
 [ -z "$(remains)" ] || end_processes
-# Only now: the watcher that was waited for ends whatever has its machine's name.
+# Only now: a watcher that was waited for ends whatever has its machine's name.
 export GPU_CI_MACHINE="$MACHINE"
 # Only a script that leads its group may end the group: the group's number is its own, then.
 group=$$

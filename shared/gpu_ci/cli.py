@@ -97,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
         _add_flags(parsed, input_names(inputs))
     demo = commands.add_parser("demo", help="run the whole loop on this machine, offline")
     demo.add_argument("--workflow", metavar="FILE", help="run this workflow file under act")
+    demo.add_argument(
+        "--provider",
+        choices=("local", "jarvislabs"),
+        default="local",
+        help="jarvislabs: twice on one machine, paused in between (default: local)",
+    )
     commands.add_parser("sandbox", help="serve the stand-in for GitHub until it is interrupted")
     return parser
 

@@ -23,6 +23,7 @@ from gpu_ci.errors import (
 from gpu_ci.machine import State
 from gpu_ci.providers import Candidate, keeper
 from gpu_ci.providers.jarvislabs.api import HOSTS
+from gpu_ci.providers.jarvislabs.ending import LOOK_SECONDS, PATIENT_LOOK_SECONDS
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
 from gpu_ci.providers.jarvislabs.startup import starting
 from gpu_ci.sandbox import faults as f
@@ -460,15 +461,15 @@ def test_it_waits_for_a_machine_on_its_way(
     words: str,
 ) -> None:
     """A machine that is resuming cannot be paused: it is waited for, then paused (row 1.12)."""
-    jarvislabs.settings.resuming_seconds = 140
+    jarvislabs.settings.resuming_seconds = 240
     jarvislabs.settings.status_words["Resuming"] = words
     paused(jarvislabs)
     began = clock.now()
     provider.pause(provider.resume(kept(provider), order))
     assert jarvislabs.machine(NAME).status == "Paused"
-    assert 140 <= clock.now() - began <= 145
+    assert 240 <= clock.now() - began <= 245
     assert posts(jarvislabs, PAUSE) == ["/misc/pause"]
-    assert set(clock.slept) >= {1.0, 3.0}
+    assert set(clock.slept) >= {LOOK_SECONDS, PATIENT_LOOK_SECONDS}
 
 
 def test_a_new_id_is_followed_by_name(

@@ -269,7 +269,7 @@ def test_nothing_is_left_when_it_stops(tmp_path: Path, clock: Clock) -> None:
         until(lambda: marked(machine))
         api.create("late")
     assert marked(machine) == []
-    assert set(threading.enumerate()) == before
+    assert {each for each in threading.enumerate() if each.is_alive()} <= before
 
 
 # states, ids and time

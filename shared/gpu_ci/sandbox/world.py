@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import secrets
 import shutil
+import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from gpu_ci.errors import EnvironmentBroken
 from gpu_ci.providers.local import Local, LocalOptions
 from gpu_ci.sandbox.credentials import classic, job_token
+from gpu_ci.sandbox.jarvislabs import JarvisLabs
 from gpu_ci.sandbox.rest import ServedGitHub, serve_github
 from gpu_ci.sandbox.step import Result, Step, begin
 from gpu_ci.waiting import SYSTEM_CLOCK
@@ -28,6 +32,7 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 REPOSITORY: Final = "octo-org/science"
 FIRST_RUN_ID: Final = 19_000_000_001
 RUN_IDS: Final = 1_000_000_000
+SYSTEM_PROGRAMS: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
 # What the steps need of this machine: programs, a home for the kept environment, certificates.
 PASSED_ON: Final = (
     "PATH", "HOME", "XDG_CACHE_HOME", "RUNNER_TOOL_CACHE", "LANG", "GPU_CI_UV", "GPU_CI_PYTHON",
@@ -172,3 +177,56 @@ def new_run_id() -> int:
     """Return a run id that no other world has: local machines are known by their names, in which
     it is, so two worlds with one id would end each other's."""
     return FIRST_RUN_ID + secrets.randbelow(RUN_IDS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A machine's name at a stand-in for JarvisLabs, which keeps the machine between runs.
+
+    The account of its runner has the same name: a kept machine ends every process of that account,
+    and here those of the whole computer, so it must be nobody else's.
+    """
+
+    jarvislabs: JarvisLabs
+    name: str
+
+    def inputs(self) -> dict[str, str]:
+        """Return what start and stop are told of it."""
+        options = json.dumps({"user": self.name})
+        return {
+            "provider": "jarvislabs",
+            "machine_name": self.name,
+            "provider_options": options,
+        }
+
+
+def forget_account(name: str) -> None:
+    """Remove an account that a boot script made, as a container forgets it over a pause.
+
+    Does nothing if there is none. Raises EnvironmentBroken when it cannot be removed.
+    """
+    if name not in {entry.pw_name for entry in pwd.getpwall()}:
+        return
+    program = shutil.which("userdel", path=SYSTEM_PROGRAMS) or "deluser"
+    done = subprocess.run([program, name], capture_output=True, text=True, check=False, timeout=60)
+    if done.returncode:
+        raise EnvironmentBroken(
+            f"The account {name} was made here and cannot be removed: {done.stderr.strip()}.",
+            f"Remove it: userdel {name}",
+        )
+
+
+@contextmanager
+def open_box(world: World) -> Iterator[Box]:
+    """Open a stand-in for JarvisLabs, whose key and address the steps of this world then have.
+
+    At the end all of its processes and the account of its runner are gone. Raises EnvironmentBroken.
+    """
+    name = f"gpu-box-{secrets.token_hex(3)}"
+    with ExitStack() as stack:
+        jarvislabs = JarvisLabs(world.machines_folder / "jarvislabs")
+        box = Box(jarvislabs=jarvislabs, name=name)
+        stack.callback(forget_account, name)
+        stack.enter_context(jarvislabs)
+        world.extra |= jarvislabs.environment()
+        yield box

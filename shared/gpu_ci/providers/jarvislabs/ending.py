@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gpu_ci.waiting import Clock
 
 PAUSED_WITHIN: Final = 600.0
-LOOK_SECONDS: Final = 1.0
-PATIENT_AFTER: Final = 60.0
+LOOK_SECONDS: Final = 0.6
+PATIENT_AFTER: Final = 180.0
 PATIENT_LOOK_SECONDS: Final = 3.0
 # A pause that was accepted shows in the row by then; if not, it is asked for again.
 SHOWS_WITHIN: Final = 15.0
@@ -103,7 +103,7 @@ class Ending:
         return not left or left[0].state is State.ENDING
 
     def _pace(self, seconds: float) -> Iterator[int]:
-        """Yield every second in the first minute, and every three seconds after it."""
+        """Yield often for the first minutes, as long as a pause should take, and then less often."""
         end = Deadline.after(seconds, self.clock)
         yield from every(
             LOOK_SECONDS, Deadline(min(end.at, self.clock.now() + PATIENT_AFTER), self.clock)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Not where it is the end of a longer path, such as ${root}/home/ or https://host/home/.
-PREFIXES: Final = re.compile(rb"(?<![\w.})/-])/(home|dev/shm)/")
+# Not where it is the end of a longer path, such as ${root}/home/ or https://host/home/; but where it
+# is the value of ${name:-/home/}.
+PREFIXES: Final = re.compile(rb"(?:(?<![\w.})/-])|(?<=:-))/(home|dev/shm)/")
 SUDO: Final = """#!/bin/sh
 while :; do
     case $1 in
