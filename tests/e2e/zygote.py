@@ -14,7 +14,7 @@ from typing import Any
 
 import boto3
 
-from gpu_ci import cli, keeping, lock
+from gpu_ci import cli, keeping, lock, online
 from gpu_ci.providers.jarvislabs import ending, starting
 from gpu_ci.start import start
 from gpu_ci.stop import stop
@@ -26,7 +26,8 @@ def main() -> None:
     boto3.session.Session()
     # The stand-ins' requests land within milliseconds, and their machines change within a second.
     vars(keeping).update(LANDING_SECONDS=0.5, LOOK_SECONDS=0.2)
-    vars(lock).update(LOOK_SECONDS=0.2)
+    for waiting in (lock, online):
+        vars(waiting).update(LOOK_SECONDS=0.2)
     vars(ending).update(SHOWS_WITHIN=0.5)
     vars(starting).update(RESUME_LANDS_WITHIN=1.0, LOOK_SECONDS=0.3)
     for line in sys.stdin:
