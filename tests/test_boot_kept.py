@@ -17,6 +17,7 @@ import pytest
 from tests.boot_world import SOON, Machine, World, a_world, phases, running, with_id, with_url
 
 from gpu_ci.boot import Place
+from gpu_ci.sandbox.world import forget_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +75,7 @@ class Kept:
 
     def forgets(self) -> None:
         """Be paused as a container: the account is gone, and so is what is in memory."""
-        subprocess.run(["/usr/sbin/userdel", self.account], capture_output=True, check=False)
+        forget_account(self.account)
         shutil.rmtree(self.world.folder / "start", ignore_errors=True)
 
     def writes(self, path: Path, number: int) -> Path:
@@ -133,6 +134,23 @@ def test_a_forgotten_user_is_made_again_with_its_number(kept: Kept) -> None:
     assert pwd.getpwnam(kept.account).pw_dir == machine.given()["HOME"] == str(kept.home)
     assert cached.stat().st_ctime_ns == before.st_ctime_ns
     assert (kept.runner / "given.env").owner() == kept.account
+
+
+@needs_root
+def test_users_that_are_being_changed_are_waited_for(kept: Kept) -> None:
+    """While somebody else makes a user, such as the cloud's own boot, the file of users is locked:
+    that is no reason for another number, or to fail."""
+    kept.writes(kept.home / "file", FREE)
+    system = "/usr/local/sbin:/usr/sbin:/sbin"
+    useradd = shutil.which("useradd", path=f"{os.environ['PATH']}:{system}")
+    tried = kept.world.folder / "tried"
+    locked = 'echo "useradd: cannot lock /etc/passwd; try again later." >&2; exit 1'
+    kept.world.program(
+        "useradd", f'[ -e {tried} ] || {{ : >{tried}; {locked}; }}\nexec {useradd} "$@"'
+    )
+    kept.boots()
+    assert tried.exists()
+    assert kept.number == FREE
 
 
 @needs_root

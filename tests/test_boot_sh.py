@@ -30,6 +30,7 @@ from tests.boot_world import (
 )
 
 from gpu_ci.boot import BootReport, Place, Registration, read_log
+from gpu_ci.sandbox.world import forget_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,7 +148,8 @@ def test_a_missing_user_is_made(world: World) -> None:
         groups = subprocess.run(["id", "-nG", name], capture_output=True, text=True, check=True)
         assert not {"sudo", "wheel", "root"} & set(groups.stdout.split())
     finally:
-        subprocess.run(["/usr/sbin/userdel", "-r", name], capture_output=True, check=True)
+        forget_account(name)
+        shutil.rmtree(f"/home/{name}", ignore_errors=True)
 
 
 def test_a_disk_that_has_booted_before(world: World) -> None:

@@ -489,17 +489,30 @@ network() {
     retry 20 answers || fail "$url does not answer: $(last_words "$log")"
 }
 
-make_user() {
-    shell=$(command -v bash || echo /bin/sh)
+add_user() {
     # With the number that a kept home has, where it is free: gigabytes need no new owner then.
     number=$(stat -c %u "$USER_HOME" 2>/dev/null | grep -vx 0)
     for number in "$number" ''; do
         set -- -s "$shell" ${USER_HOME:+-d "$USER_HOME"} ${number:+-u "$number"} "$user"
-        if useradd -m "$@" || useradd -m -g "$user" "$@"; then break; fi
+        useradd -m "$@"
+        status=$?
+        [ "$status" != 9 ] || { # a group of this name is there
+            useradd -m -g "$user" "$@"
+            status=$?
+        }
+        case $status in
+            0) break ;;
+            1) return 1 ;; # somebody else is changing the users just now
+        esac
     done
     id "$user" || adduser -D -s "$shell" ${USER_HOME:+-h "$USER_HOME"} "$user"
     # Somebody else may have made it meanwhile, so only the result counts.
-    id "$user" || fail "the user $user cannot be made: $(last_words "$log")"
+    id "$user"
+}
+
+make_user() {
+    shell=$(command -v bash || echo /bin/sh)
+    retry 8 add_user || fail "the user $user cannot be made: $(last_words "$log")"
     # A home that outlived its user belongs to the old number.
     home=$(eval "echo ~$user")
     [ -n "$USER_HOME" ] || [ ! -d "$home" ] ||

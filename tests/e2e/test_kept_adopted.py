@@ -18,7 +18,7 @@ from tests.boot_world import carries, open_folder, processes, running, with_id
 from tests.e2e.conftest import BOX, Box
 
 from gpu_ci.sandbox.jarvislabs import JarvisLabs
-from gpu_ci.sandbox.world import REPOSITORY, open_world
+from gpu_ci.sandbox.world import REPOSITORY, forget_account, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,7 +85,7 @@ def account() -> Iterator[str]:
         return
     name = f"gpuci{uuid.uuid4().hex[:8]}"
     yield name
-    subprocess.run(["/usr/sbin/userdel", name], capture_output=True, check=False)
+    forget_account(name)
 
 
 @pytest.fixture

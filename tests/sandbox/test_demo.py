@@ -104,6 +104,7 @@ def test_an_interrupted_demo_leaves_nothing(open_folder: Path) -> None:
 def test_an_account_that_stays_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the demo made and cannot remove is an error that says how to; none is no error."""
     monkeypatch.setattr(shutil, "which", lambda *_, **__: "/bin/false")
+    monkeypatch.setattr("gpu_ci.sandbox.world.FORGET_SECONDS", 0.0)
     forget_account("gpu-box-stays")
     monkeypatch.setattr(pwd, "getpwall", lambda: [SimpleNamespace(pw_name="gpu-box-stays")])
     with pytest.raises(EnvironmentBroken, match="userdel gpu-box-stays"):

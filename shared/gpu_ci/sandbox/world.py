@@ -21,7 +21,7 @@ from gpu_ci.sandbox.credentials import classic, job_token
 from gpu_ci.sandbox.jarvislabs import JarvisLabs
 from gpu_ci.sandbox.rest import ServedGitHub, serve_github
 from gpu_ci.sandbox.step import Result, Step, begin
-from gpu_ci.waiting import SYSTEM_CLOCK
+from gpu_ci.waiting import SYSTEM_CLOCK, Deadline, every
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +32,7 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 REPOSITORY: Final = "octo-org/science"
 FIRST_RUN_ID: Final = 19_000_000_001
 RUN_IDS: Final = 1_000_000_000
+FORGET_SECONDS: Final = 10.0
 SYSTEM_PROGRAMS: Final = "/usr/sbin:/sbin:/usr/bin:/bin"
 # What the steps need of this machine: programs, a home for the kept environment, certificates.
 PASSED_ON: Final = (
@@ -208,12 +209,17 @@ def forget_account(name: str) -> None:
     if name not in {entry.pw_name for entry in pwd.getpwall()}:
         return
     program = shutil.which("userdel", path=SYSTEM_PROGRAMS) or "deluser"
-    done = subprocess.run([program, name], capture_output=True, text=True, check=False, timeout=60)
-    if done.returncode:
-        raise EnvironmentBroken(
-            f"The account {name} was made here and cannot be removed: {done.stderr.strip()}.",
-            f"Remove it: userdel {name}",
-        )
+    said = ""
+    # Whoever changes a user locks out all others for a moment.
+    for _ in every(0.1, Deadline.after(FORGET_SECONDS, SYSTEM_CLOCK)):
+        done = subprocess.run([program, name], capture_output=True, text=True, check=False)
+        if not done.returncode:
+            return
+        said = done.stderr.strip()
+    raise EnvironmentBroken(
+        f"The account {name} was made here and cannot be removed: {said}.",
+        f"Remove it: userdel {name}",
+    )
 
 
 @contextmanager
