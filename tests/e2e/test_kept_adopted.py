@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import signal
-import subprocess
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
