@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import processes_with
 
 from gpu_ci.errors import BadInputs, EnvironmentBroken
 from gpu_ci.sandbox.act import Outcome, demo_workflow, run_workflow
@@ -197,7 +198,7 @@ def test_a_workflow_without_a_stop_fails_and_leaves_nothing(write: Callable[[str
     with pytest.raises(DemoFailed, match=r"left gpu-ci-\S+ behind") as failure:
         demo_workflow(file)
     name = str(failure.value).split()[3]
-    assert _processes_with(f"GPU_CI_MACHINE={name}") == []
+    assert processes_with(f"GPU_CI_MACHINE={name}") == []
 
 
 def test_a_failed_job_fails_the_demo(write: Callable[[str], Path]) -> None:
@@ -270,18 +271,5 @@ def test_an_interrupted_demo_leaves_no_process(
         rest, _ = process.communicate(timeout=60)
     assert "| asleep" in seen, rest
     assert process.returncode == 128 + signal.SIGINT
-    assert _processes_with(str(open_folder)) == []
+    assert processes_with(str(open_folder)) == []
     assert list(open_folder.iterdir()) == []
-
-
-def _processes_with(text: str) -> list[str]:
-    """Return the processes that have a text in their environment or on their command line."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-        except OSError:  # it has just ended
-            continue
-        if text.encode() in told:
-            found.append(told.decode(errors="replace"))
-    return found

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.processes import processes_with
 
 from gpu_ci.errors import EnvironmentBroken
 from gpu_ci.sandbox import demo as module
@@ -48,19 +49,6 @@ def users() -> list[str]:
 
 def boxes(text: str) -> set[str]:
     return set(re.findall(r"gpu-box-[0-9a-f]+", text))
-
-
-def processes_with(text: str) -> list[str]:
-    """Return the processes that have a text in their environment or on their command line."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-        except OSError:  # it has just ended
-            continue
-        if text.encode() in told:
-            found.append(told.decode(errors="replace"))
-    return found
 
 
 def test_a_kept_machine_is_used_twice(

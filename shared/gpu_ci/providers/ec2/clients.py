@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from gpu_ci.aside import Aside, aside
 from gpu_ci.errors import CloudUnreachable, EnvironmentBroken
 from gpu_ci.providers.ec2.errors import may_pass, sort
 from gpu_ci.waiting import Deadline, growing
@@ -104,15 +106,12 @@ class Clients:
         """
         if not self.hurried:
             return call()
-        asked = _Asked(call)
-        asked.start()
-        asked.join(HURRY_SECONDS)
-        if asked.is_alive():
-            raise CloudUnreachable(
-                f"AWS did not {doing} within {HURRY_SECONDS:g} s.",
-                "Look for the machine by its tags.",
-            )
-        return asked.result()
+        with suppress(TimeoutError):
+            return aside(call, HURRY_SECONDS)
+        raise CloudUnreachable(
+            f"AWS did not {doing} within {HURRY_SECONDS:g} s.",
+            "Look for the machine by its tags.",
+        )
 
     def _pauses(self, patience: Patience) -> Iterator[float | None]:
         """Yield the seconds to wait after each attempt, None after the last."""
@@ -166,33 +165,12 @@ def at_once(calls: Sequence[Callable[[], Sequence[T]]]) -> list[T]:
 
     The threads don't keep the process alive: a signal must not wait for them.
     """
-    asked = [_Asked(call) for call in calls]
+    asked = [Aside(call) for call in calls]
     for each in asked:
         each.start()
     for each in asked:
         each.join()
     return list(chain.from_iterable(each.result() for each in asked))
-
-
-class _Asked(threading.Thread, Generic[T]):
-    """A call in its own thread, and what came of it."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        super().__init__(daemon=True)
-        self._call = call
-        self._results: list[T] = []
-        self._error: Exception | None = None
-
-    def run(self) -> None:
-        try:
-            self._results.append(self._call())
-        except Exception as error:  # noqa: BLE001 -- it is raised again in the thread that asks
-            self._error = error
-
-    def result(self) -> T:
-        if self._error is not None:
-            raise self._error
-        return self._results[0]
 
 
 def _botocore_errors() -> tuple[type[Exception], ...]:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from gpu_ci.aside import aside
 from gpu_ci.errors import CloudError, CloudUnreachable, NotPermitted, WrongRequest
-from gpu_ci.providers.jarvislabs.aside import aside
 from gpu_ci.providers.jarvislabs.errors import (
     KEY_CURE,
     Passing,

@@ -1,4 +1,4 @@
-"""A call in a thread of its own, which is not waited for beyond some seconds."""
+"""Calls in threads of their own, which do not keep the process alive: a signal need not wait."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ T = TypeVar("T")
 def aside(call: Callable[[], T], seconds: float) -> T:
     """Return what the call returns, or raise what it raises. Raises TimeoutError after the time.
 
-    A signal's exception comes out of the waiting, at once and whatever the call is doing. The
-    thread does not keep the process alive.
+    A signal's exception comes out of the waiting, at once and whatever the call is doing.
     """
-    thread = _Aside(call)
+    thread = Aside(call)
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
@@ -25,7 +24,9 @@ def aside(call: Callable[[], T], seconds: float) -> T:
     return thread.result()
 
 
-class _Aside(threading.Thread, Generic[T]):
+class Aside(threading.Thread, Generic[T]):
+    """A call in its own thread, and what came of it."""
+
     def __init__(self, call: Callable[[], T]) -> None:
         super().__init__(daemon=True)
         self._call = call
@@ -39,6 +40,7 @@ class _Aside(threading.Thread, Generic[T]):
             self._error = error
 
     def result(self) -> T:
+        """Return what the call returned, or raise what it raised; for when it is over."""
         if self._error is not None:
             raise self._error
         return self._results[0]
