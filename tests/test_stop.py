@@ -108,6 +108,8 @@ class Scene:
             nobodys("box"),
             label=LABEL,
             scope=STARTER.scope,
+            run_id=STARTER.run_id,
+            attempt=STARTER.attempt,
             key=STARTER.key,
             runner_id=runner_id,
             starter="11",
@@ -244,6 +246,18 @@ def test_a_machine_that_another_run_has_by_now_stays_up(
     assert scene.state() is State.RUNNING
     assert list(scene.github.registered) == [other.id]
     assert "box: run 8 holds it." in capsys.readouterr().out
+
+
+def test_a_handle_means_its_start_from_wherever_it_is_used(scene: Scene) -> None:
+    """In a terminal too: its start died while it gave back, and what it had locked the machine with
+    is taken, though its run goes on."""
+    env = of_handle(scene)
+    del env["GITHUB_RUN_ID"]
+    scene.github.registered.clear()
+    scene.registration("box", replace(STARTER, starter="11"))
+    assert scene.stop(env)["stopped"] == "1"
+    assert scene.state() is State.PAUSED
+    assert scene.github.registered == {}
 
 
 def test_a_handle_means_no_other_job_of_its_run(

@@ -148,7 +148,7 @@ class Stopping:
         """
         debt = Debt(name=name, machine=machine)
         debt.put_away = PutAway(
-            lock=self._lock(name, machine.tags.key if machine else self.inputs.key),
+            lock=self._lock(name, machine),
             keeper=keeper(self.provider),
             trouble=debt.troubles.append,
             how=HOW[self.inputs.release],
@@ -157,11 +157,18 @@ class Stopping:
         ).machine
         return debt
 
-    def _lock(self, name: str, key: str) -> Lock:
-        """Return the lock for a stop of one start (of this key), or of all of the run ("")."""
-        identity = replace(self.identity, key=key or self.identity.key)
-        claim = Claim(github=self.github, identity=identity, asker=self.asker, any_key=not key)
-        labels = (label_to_put_away(identity),)
+    def _lock(self, name: str, machine: Machine | None) -> Lock:
+        """Return the lock for a stop of one start, by its handle or key, or of all of the run.
+
+        With a handle what that start has left may be taken, from wherever it is used. The lock
+        itself says which run has it now, and for which start, so that a later stop may take it.
+        """
+        start, told = self.identity, bool(machine or self.inputs.key)
+        if machine:
+            tags = machine.tags
+            start = replace(start, run_id=tags.run_id, attempt=tags.attempt, key=tags.key)
+        claim = Claim(github=self.github, identity=start, asker=self.asker, any_key=not told)
+        labels = (label_to_put_away(replace(self.identity, key=start.key)),)
         return Lock(github=self.github, name=name, labels=labels, claim=claim)
 
     def tell(self, debts: Sequence[Debt]) -> None:
