@@ -648,6 +648,34 @@ def test_a_machine_of_others_is_not_paused(
     assert (jarvislabs.machine(NAME).status == "Running") is refused
 
 
+def test_a_virtual_machine_tells_who_uses_it_too(
+    provider: JarvisLabs, order: Order, jarvislabs: Cloud
+) -> None:
+    """It runs no startup script; one that does nothing has the name that keeps others away, and
+    goes with the machine."""
+    paused(jarvislabs, template="vm")
+    provider.resume(kept(provider), order)
+    ((name, body),) = jarvislabs.scripts().items()
+    assert name == "gpu-ci.gpu-box.octo.widgets"
+    assert order.boot_script not in body
+    elsewhere = replace(order, tags=replace(order.tags, scope="repos/octo/other"))
+    provider.pause(kept(provider))
+    with pytest.raises(NotPermitted, match=r"octo\.widgets too"):
+        provider.resume(kept(provider), elsewhere)
+    provider.release(kept(provider))
+    assert jarvislabs.scripts() == {}
+
+
+def test_a_virtual_machine_needs_no_slot_for_a_script(
+    provider: JarvisLabs, order: Order, jarvislabs: Cloud
+) -> None:
+    """Where the account has no room for one, it starts all the same."""
+    paused(jarvislabs, template="vm")
+    jarvislabs.settings.script_limit = 0
+    provider.resume(kept(provider), order)
+    assert jarvislabs.machine(NAME).status != "Paused"
+
+
 def test_a_machine_of_others_is_not_taken_over(
     provider: JarvisLabs, order: Order, jarvislabs: Cloud
 ) -> None:

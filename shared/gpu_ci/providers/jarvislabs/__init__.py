@@ -224,9 +224,8 @@ class JarvisLabs:
         """Remove what the machine had on the account. The machine is gone: no trouble with the
         rest may look as if it were not, and a start that lacks a slot names what is left."""
         with suppress(CloudError):
-            if found is None or found.kind == "container":
-                self._scripts.remove(machine.name)
-            else:
+            self._scripts.remove(machine.name)
+            if found and found.kind != "container":
                 self._access.forget(machine.name)
 
     def _pause(self, machine: Machine) -> None:

@@ -12,6 +12,7 @@ from gpu_ci.errors import (
     CloudUnreachable,
     InUse,
     NoSuchMachine,
+    QuotaExceeded,
     WrongHere,
     WrongRequest,
 )
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 CREATE_LANDS_WITHIN: Final = 10.0
 RESUME_LANDS_WITHIN: Final = 15.0
 LOOK_SECONDS: Final = 2.5
+PLACE_MARK: Final = (
+    "#!/bin/sh\n# Says from where gpu-ci uses the machine in its name. Does nothing.\n"
+)
 NOT_UP: Final = {State.PAUSED, State.FAILED, State.ENDING}
 
 
@@ -135,8 +139,16 @@ class Starting:
         name = order.tags.name
         if kind == "container":
             return self.scripts.put(name, order.tags.scope, starting(name, order.boot_script))
+        if order.kept:
+            self._mark_place(order)
         self.access.prepare(name, order.boot_script)
         return None
+
+    def _mark_place(self, order: Order) -> None:
+        """Let a script's name tell other repositories that a virtual machine, which runs none, is
+        used from here. Raises NotPermitted if one tells us; without a free slot nothing is told."""
+        with suppress(QuotaExceeded):
+            self.scripts.put(order.tags.name, order.tags.scope, PLACE_MARK)
 
     def _take_back(self, order: Order, kind: str) -> None:
         """Remove what was brought for a machine that there will not be; it takes up a slot."""
