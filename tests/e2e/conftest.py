@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +87,7 @@ def amazon() -> Iterator[Aws]:
 
 
 @dataclass(kw_only=True)
-class Stories:
+class Stories(ABC):
     """Stories that run as processes of their own, and a provider's stand-in for them."""
 
     world: World
@@ -95,17 +96,17 @@ class Stories:
     _pid_known: threading.Event = field(default_factory=threading.Event)
     _pid: int = 0
 
+    @abstractmethod
     def given(self) -> dict[str, str]:
         """Return the inputs that every story here has, by their names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def environment(self) -> dict[str, str]:
         """Return what leads to the provider's stand-in."""
-        raise NotImplementedError
 
+    @abstractmethod
     def all_faults(self) -> tuple[Faults, ...]:
         """Return what stands before each service."""
-        raise NotImplementedError
 
     def env(self, story: str, **inputs: str) -> dict[str, str]:
         """Return the environment that the action's step would have."""

@@ -92,6 +92,20 @@ def test_a_start_killed_while_it_restarts_the_machine(
     _one_more_stop(box)
 
 
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGINT], ids=lambda s: s.name)
+@pytest.mark.parametrize("phase", ["before", "after"])
+@pytest.mark.parametrize("call", ["POST ssh", "POST resume"])
+def test_a_start_killed_while_it_wakes_a_virtual_machine(
+    box: Box, call: str, phase: Phase, signum: signal.Signals
+) -> None:
+    """Its boot script has not gone in, so nothing on it will end anything: the stop does."""
+    box.jarvislabs.add_machine("vm-box", template="vm")
+    killed_at = box.kill_at(call, phase, signum)
+    assert box.run("start", machine_name="vm-box") != 0, box.told()
+    assert killed_at
+    _one_more_stop(box, "vm-box")
+
+
 @pytest.mark.parametrize("phase", ["before", "after"])
 @pytest.mark.parametrize("call", ["DELETE *", "POST generate-jitconfig", "POST pause"])
 def test_a_start_killed_while_it_gives_back(box: Box, call: str, phase: Phase) -> None:
