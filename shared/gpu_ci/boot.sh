@@ -507,21 +507,32 @@ add_user() {
     done
     id "$user" || adduser -D -s "$shell" ${USER_HOME:+-h "$USER_HOME"} "$user"
     # Somebody else may have made it meanwhile, so only the result counts.
-    id "$user"
+    id "$user" || return 2
 }
 
 make_user() {
     shell=$(command -v bash || echo /bin/sh)
-    retry 8 add_user || fail "the user $user cannot be made: $(last_words "$log")"
+    for pause in 0.1 0.4 1 2 4 8 end; do
+        add_user
+        case $?$pause in
+            0*) break ;;
+            2* | *end) fail "the user $user cannot be made: $(last_words "$log")" ;;
+        esac
+        sleep "$pause"
+    done
     # A home that outlived its user belongs to the old number.
     home=$(eval "echo ~$user")
     [ -n "$USER_HOME" ] || [ ! -d "$home" ] ||
         [ "$(stat -c %u "$home")" = "$(id -u "$user")" ] || chown -Rh "$user" "$home"
 }
 
+join_group() {
+    usermod -aG "$1" "$user" || addgroup "$user" "$1"
+}
+
 join_groups() {
     for name in docker video render; do
-        ! grep -qs "^$name:" /etc/group || usermod -aG "$name" "$user" || addgroup "$user" "$name"
+        ! grep -qs "^$name:" /etc/group || retry 3 join_group "$name"
     done
 }
 
