@@ -38,6 +38,7 @@ GONE_SECONDS: Final = 5.0
 REPLACEMENTS: Final = 2
 # A boot script reports every 20 seconds; one that was heard and then is not for so long is stuck.
 SILENCE: Final = 300.0
+ENDS: Final = {State.FAILED: "failed", State.PAUSED: "was paused"}
 
 
 @dataclass
@@ -134,13 +135,7 @@ def _look_at_machine(rental: Rental, lease: Lease, watch: Watch) -> None:
         raise failed(f"{lease.name}: {report.phase} failed: {report.failed}.", tail=watch.tail)
     if state not in {State.PENDING, State.RUNNING}:
         why = f" ({report.ended})" if report.ended else ""
-        end = (
-            "failed"
-            if state is State.FAILED
-            else "was paused"
-            if state is State.PAUSED
-            else "ended"
-        )
+        end = ENDS.get(state, "ended")
         what = f"{lease.name}: the machine {end}{why} before its runner was online. {watch.last_phase()}"
         raise MachineEnded(what, tail=watch.tail)
     # Some clouds show the log only now and then: silence counts where it was seen to be live.
