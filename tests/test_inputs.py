@@ -39,7 +39,7 @@ NEARLY: dict[str, list[str]] = {
     "release": ["auto", "pause", "-"],
     "dry-run": ["true", "FALSE", "yes"],
     "organization": ["octo", "octo cat"],
-    "machine-name": ["box", "gpu-ci-7-1-x-abcdef-0", "a b", "b" * 41],
+    "machine-name": ["box", "gpu-ci-7-1-x-abcdef0123-0", "a b", "b" * 41],
 }
 NUMBERS = ["0", "1", "1.5", "-1", "1e3", "nan", "inf", "\u0663", "\u00b2", "9" * 30, "12 "]
 

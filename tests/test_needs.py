@@ -7,7 +7,7 @@ import pytest
 from gpu_ci.github import Job, Runner
 from gpu_ci.needs import Asker, why_needed
 
-NAME = "gpu-ci-7-1-test-abcdef-0"
+NAME = "gpu-ci-7-1-test-abcdef0123-0"
 LABEL = f"{NAME}-nonce"
 WAITING = ("queued", "waiting", "pending", "requested")
 STARTER = "11"

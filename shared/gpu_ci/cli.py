@@ -1,4 +1,4 @@
-"""`gpu-ci start|stop|doctor|demo|sandbox`: the stories of the actions, from a terminal."""
+"""`gpu-ci start|stop|watchdog|doctor|demo|sandbox`: the stories of the actions, from a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancelled
 from gpu_ci.errors import GpuCiError, StartFailed
-from gpu_ci.inputs import StartInputs, StopInputs, input_names, variable
+from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,10 @@ FROM_ENVIRONMENT: Final = {
     "app-private-key": ("GPU_CI_APP_PRIVATE_KEY",),
 }
 
+INPUTS: Final[Mapping[str, type[StartInputs | StopInputs | WatchdogInputs]]] = {
+    "stop": StopInputs,
+    "watchdog": WatchdogInputs,
+}
 SECRETS: Final = "Secrets come from the environment: GITHUB_TOKEN, or GPU_CI_APP_PRIVATE_KEY."
 
 
@@ -70,11 +74,17 @@ def _stop(env: Mapping[str, str]) -> None:
     stop(env)
 
 
+def _watchdog(env: Mapping[str, str]) -> None:
+    from gpu_ci.watchdog import watchdog  # noqa: PLC0415 -- neither need a start or a stop
+
+    watchdog(env)
+
+
 def _doctor(env: Mapping[str, str]) -> None:
     _start({**env, variable("dry-run"): "true"})
 
 
-STORIES: Final = {"start": _start, "stop": _stop, "doctor": _doctor}
+STORIES: Final = {"start": _start, "stop": _stop, "watchdog": _watchdog, "doctor": _doctor}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,11 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     texts = {
         "start": "rent machines and wait until their runners are online",
         "stop": "give machines and their registrations back",
+        "watchdog": "end waits for runners that do not come, and what is left over",
         "doctor": "look at everything that a start needs, spend nothing",
     }
     for command, text in texts.items():
-        inputs = StopInputs if command == "stop" else StartInputs
-        action = "action-stop" if command == "stop" else "action-start"
+        inputs = INPUTS.get(command, StartInputs)
+        action = f"action-{command if command in INPUTS else 'start'}"
         more = f"The flags are the inputs of {action}; its README says what each means. {SECRETS}"
         parsed = commands.add_parser(command, help=text, description=text, epilog=more)
         _add_flags(parsed, input_names(inputs))

@@ -26,7 +26,8 @@ GpuCiError
 │   ├── GpuUnusable          31  the machine is up, its GPU is not
 │   ├── NeverOnline          32  the runner did not come in time
 │   └── RegistrationLost     33  GitHub dropped the runner before it was online
-├── StillThere               40  something could not be given back
+├── NeverPickedUp            34  a job waited for a runner that did not come; its run was cancelled
+├── StillThere               40  something could not be given back, or ended
 └── EnvironmentBroken        50  a program or package is missing here
 """
 
@@ -220,8 +221,14 @@ class RegistrationLost(StartFailed):
     another = True
 
 
+class NeverPickedUp(GpuCiError):
+    """A job waited longer than it may for a runner; its run was cancelled."""
+
+    exit_code = 34
+
+
 class StillThere(GpuCiError):
-    """Something that should be given back could not be; the text names it and where to look."""
+    """Something that should be given back or ended could not be; the text says where to look."""
 
     exit_code = 40
 

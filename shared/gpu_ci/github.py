@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from github import Auth
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 100
 MOST_PAGES: Final = 500
+MOST_FILTERED: Final = 1000
 REGISTRATION_TRIES: Final = 4
 LIST_TRIES: Final = 4
 # An answer about the runners shows that the token may see them, for so long.
@@ -64,7 +66,11 @@ class Runner:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job of a run. `runner_name` is "" while no runner has it."""
+    """A job of a run. `runner_name` is "" while no runner has it.
+
+    Times are in seconds since the epoch. GitHub fills `started_at` already while a job is queued,
+    with when that began.
+    """
 
     id: int
     name: str
@@ -72,6 +78,9 @@ class Job:
     conclusion: str
     labels: frozenset[str]
     runner_name: str
+    attempt: int = 1
+    created_at: float = 0.0
+    started_at: float = 0.0
 
     @property
     def over(self) -> bool:
@@ -87,17 +96,31 @@ class Job:
             labels=frozenset(data.get("labels") or ()),
             # Unassigned jobs have null, "" or 0 here.
             runner_name=str(data.get("runner_name") or ""),
+            attempt=int(data.get("run_attempt") or 1),
+            created_at=_moment(data.get("created_at")),
+            started_at=_moment(data.get("started_at")),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A workflow run; its status follows its least advanced job, so jobs decide, not this."""
+    """A workflow run; its status follows its least advanced job, so jobs decide, not this.
+
+    `created_at` and, for the latest attempt, `started_at` are in seconds since the epoch.
+    """
 
     id: int
     attempt: int
     status: str
     conclusion: str
+    name: str = ""
+    event: str = ""
+    created_at: float = 0.0
+    started_at: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        return self.status == "completed"
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Run:
@@ -106,6 +129,10 @@ class Run:
             attempt=int(data.get("run_attempt") or 1),
             status=str(data.get("status") or ""),
             conclusion=str(data.get("conclusion") or ""),
+            name=str(data.get("name") or ""),
+            event=str(data.get("event") or ""),
+            created_at=_moment(data.get("created_at")),
+            started_at=_moment(data.get("run_started_at")),
         )
 
 
@@ -153,7 +180,8 @@ class GitHub:
 
         token = inputs.token or _installation_token(inputs, scope, deadline, say)
         mask(token)
-        run_line = line(inputs.run_token) if inputs.run_token else None
+        other = inputs.run_token != token
+        run_line = line(inputs.run_token) if inputs.run_token and other else None
         return cls(line(token), scope=scope, repository=repository, run_line=run_line, mask=mask)
 
     @property
@@ -170,6 +198,16 @@ class GitHub:
         """From now on every call ends, with an answer or an error, within about two seconds."""
         for line in self._lines():
             line.hurry(deadline)
+
+    def share(self, known: dict[str, Answer]) -> None:
+        """Keep the answers that have an ETag here, where a later pass may find them."""
+        for line in self._lines():
+            line.known = known
+
+    def spare(self, part: float) -> None:
+        """From now on leave this part of each hourly limit to others; reading ends before."""
+        for line in self._lines():
+            line.spared = part
 
     def _lines(self) -> list[Line]:
         return [self.line, *self._run_lines]
@@ -304,7 +342,7 @@ class GitHub:
     def _post(self, what: str, body: Mapping[str, Any] | None = None, **how: bool) -> Answer:
         return self._all(lambda: self.line.post(f"{self._runners}/{what}", body, **how))
 
-    def _pages(self, path: str, key: str, reader: Callable[[Any], T], **query: str) -> Iterator[T]:
+    def _pages(self, path: str, key: str, reader: Callable[[Any], T], **query: Any) -> Iterator[T]:
         def get(page: int) -> Answer:
             return self._all(lambda: self.line.get(path, **query, per_page=PAGE, page=page))
 
@@ -324,15 +362,51 @@ class GitHub:
 
     def jobs(self, run_id: str) -> list[Job]:
         """Return all jobs of the run's latest attempt."""
-        path = f"{self._runs}/{run_id}/jobs"
+        return self._jobs(f"{self._runs}/{run_id}/jobs", filter="latest")
 
+    def jobs_of_attempt(self, run_id: str, attempt: str) -> list[Job]:
+        """Return all jobs of one attempt, whatever came after it."""
+        return self._jobs(f"{self._runs}/{run_id}/attempts/{attempt}/jobs")
+
+    def _jobs(self, path: str, **query: str) -> list[Job]:
         def read(line: Line) -> list[Job]:
             def get(page: int) -> Answer:
-                return line.get(path, filter="latest", per_page=PAGE, page=page)
+                return line.get(path, trim=_SMALL_JOBS, **query, per_page=PAGE, page=page)
 
             return list({job.id: job for job in _pages(get, "jobs", Job.read)}.values())
 
         return self._reading(read)
+
+    def runs_that_are(self, status: str) -> Iterator[Run]:
+        """Yield the runs of a status, newest first, page by page; what came before an error counts.
+
+        A listing with a filter ends after 1,000 runs: it goes on with those that are older.
+        https://docs.github.com/en/rest/actions/workflow-runs
+        """
+        known: set[int] = set()
+        window: dict[str, str] = {}
+        while True:
+            page = list[Run]()
+            for run in self._run_pages(status=status, **window):
+                page.append(run)
+                if run.id not in known:
+                    known.add(run.id)
+                    yield run
+            if len(page) < MOST_FILTERED:
+                return
+            before, window = window, {"created": f"<={_written(page[-1].created_at)}"}
+            if window == before:
+                return
+
+    def _run_pages(self, **query: str) -> Iterator[Run]:
+        def get(page: int) -> Answer:
+            return self._reading(
+                lambda line: line.get(
+                    self._runs, trim=_SMALL_RUNS, **query, per_page=PAGE, page=page
+                )
+            )
+
+        return _pages(get, "workflow_runs", Run.read)
 
     def cancel(self, run_id: str) -> None:
         """Ask for a cancel that lets `always()` jobs run; a run that is over is a success."""
@@ -345,7 +419,7 @@ class GitHub:
     def _cancel(self, run_id: str, how: str) -> None:
         def ask(line: Line) -> None:
             try:
-                line.post(f"{self._runs}/{run_id}/{how}")
+                line.post(f"{self._runs}/{run_id}/{how}", harmless=True)
             except Conflict:
                 # 409 means completed, or a re-run that is not queued yet: only a look tells.
                 if self._run(line, run_id).status != "completed":
@@ -369,6 +443,36 @@ class GitHub:
         except Absent:
             _always_there(lambda: last.get(self._runs, per_page=1))
             raise
+
+
+def _only(key: str, *names: str) -> Callable[[Any], Any]:
+    """Return what leaves only these fields of each item: an answer is kept, and it is long."""
+
+    def trim(data: Any) -> Any:
+        with suppress(AttributeError, KeyError, TypeError):  # who reads it tells what is wrong
+            return {key: [{name: item.get(name) for name in names} for item in data[key]]}
+        return data
+
+    return trim
+
+
+_SMALL_JOBS: Final = _only(
+    "jobs", "id", "name", "status", "conclusion", "labels", "runner_name", "run_attempt",
+    "created_at", "started_at",
+)  # fmt: skip
+_SMALL_RUNS: Final = _only(
+    "workflow_runs", "id", "run_attempt", "status", "conclusion", "name", "event", "created_at",
+    "run_started_at",
+)  # fmt: skip
+
+
+def _moment(text: object) -> float:
+    """Return GitHub's written time in seconds since the epoch, 0 where there is none."""
+    return datetime.fromisoformat(str(text)).timestamp() if text else 0.0
+
+
+def _written(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _always_there(ask: Callable[[], Answer]) -> Answer:

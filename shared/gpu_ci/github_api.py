@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
@@ -69,11 +69,33 @@ class Answer:
         raise Unreachable(f"{self.what}: GitHub answers this in another shape.", ODD_CURE)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reserve:
+    """What is left of a rate limit of so many requests, until then (seconds since the epoch)."""
+
+    left: int
+    of: int
+    until: float
+
+    @classmethod
+    def read(cls, headers: Mapping[str, str]) -> Self | None:
+        """Read what every answer tells; None where a server has no limits."""
+        told = [headers.get(f"x-ratelimit-{name}", "") for name in ("remaining", "limit", "reset")]
+        if not all(text.isdigit() for text in told):
+            return None
+        left, of, until = map(int, told)
+        return cls(left=left, of=of, until=float(until))
+
+
 @dataclass(frozen=True)
 class _Reply:
     status: int
     headers: Mapping[str, str]
     text: str = field(repr=False)
+
+
+def _whole(data: Any) -> Any:
+    return data
 
 
 @dataclass
@@ -82,7 +104,9 @@ class Line:
 
     `deadline` bounds all waiting; `timeout` (seconds) each request; `cures` is what to do about a
     refusal of this credential, by status; `counted` is how many requests counted against the rate
-    limit (a 304 does not).
+    limit (a 304 does not). `known` holds the answers that have an ETag, by address; several lines,
+    and passes that follow each other, may share it. `spared` is the part of the hourly limit that
+    reading leaves to others.
     """
 
     api_url: str
@@ -92,8 +116,10 @@ class Line:
     timeout: int = 15
     tries: int = TRIES
     cures: Mapping[int, str] = field(default_factory=dict)
+    known: dict[str, Answer] = field(default_factory=dict)
+    spared: float = 0.0
     counted: int = field(default=0, init=False)
-    _known: dict[str, Answer] = field(default_factory=dict, init=False)
+    _reserve: Reserve | None = field(default=None, init=False)
     _local: threading.local = field(default_factory=threading.local, init=False)
 
     def hurry(self, deadline: Deadline) -> None:
@@ -101,12 +127,27 @@ class Line:
         self.deadline, self.timeout, self.tries = deadline, 2, 1
         self._local = threading.local()
 
-    def get(self, path: str, **query: str | int) -> Answer:
-        """Read. An unchanged answer is asked for by its ETag and costs no rate limit."""
+    def get(self, path: str, *, trim: Callable[[Any], Any] = _whole, **query: str | int) -> Answer:
+        """Read. An unchanged answer is asked for by its ETag and costs no rate limit.
+
+        `trim` makes the JSON smaller, before it is kept; the same for each request of an address.
+        Raises Limited also when only what is spared for others is left of the limit.
+        """
         url = path + (
             "?" + "&".join(f"{k}={_quoted(v)}" for k, v in query.items()) if query else ""
         )
-        return self._send("GET", url, tries=self.tries)
+        if url not in self.known:
+            self._spare(url)
+        return self._send("GET", url, tries=self.tries, trim=trim)
+
+    def _spare(self, url: str) -> None:
+        reserve, now = self._reserve, self.deadline.clock.now()
+        if reserve and now < reserve.until and reserve.left < reserve.of * self.spared:
+            ends = f"The hour ends at {_time_of_day(reserve.until)} UTC."
+            what = f"{_what('GET', url)} was not asked: {reserve.left} of {reserve.of} requests"
+            raise Limited(
+                f"{what} are left for all others. {ends}", LIMIT_CURE, until=reserve.until
+            )
 
     def post(
         self, path: str, body: Mapping[str, Any] | None = None, *, harmless: bool = False
@@ -121,12 +162,18 @@ class Line:
         return self._send("DELETE", path, tries=self.tries)
 
     def _send(
-        self, verb: str, url: str, *, body: Mapping[str, Any] | None = None, tries: int
+        self,
+        verb: str,
+        url: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        tries: int,
+        trim: Callable[[Any], Any] = _whole,
     ) -> Answer:
         outages, limits = growing(0.5, most=8.0), growing(1.0, most=300.0)
         while True:
             try:
-                return self._once(verb, url, body)
+                return self._once(verb, url, body, trim)
             except Unreachable:
                 tries -= 1
                 pause = _jittered(next(outages))
@@ -144,17 +191,19 @@ class Line:
         self.say(f"GitHub limits how often it may be asked; waiting until {until} UTC.")
         return pause
 
-    def _once(self, verb: str, url: str, body: Mapping[str, Any] | None) -> Answer:
-        known = self._known.get(url) if verb == "GET" else None
+    def _once(
+        self, verb: str, url: str, body: Mapping[str, Any] | None, trim: Callable[[Any], Any]
+    ) -> Answer:
+        known = self.known.get(url) if verb == "GET" else None
         reply = self._request(verb, url, body, known.headers["etag"] if known else "")
         if known and reply.status == HTTPStatus.NOT_MODIFIED:
             return known  # with its headers: a 304 need not repeat the Link to the next page
         if reply.status >= HTTPStatus.MULTIPLE_CHOICES:
             self._refuse(verb, url, reply)
         what = _what(verb, url)
-        answer = Answer(what=what, data=_parsed(what, reply), headers=reply.headers)
+        answer = Answer(what=what, data=trim(_parsed(what, reply)), headers=reply.headers)
         if verb == "GET" and "etag" in reply.headers:
-            self._known[url] = answer
+            self.known[url] = answer
         return answer
 
     def _request(self, verb: str, url: str, body: Mapping[str, Any] | None, etag: str) -> _Reply:
@@ -170,6 +219,7 @@ class Line:
         for _ in range(REDIRECTS):
             reply = self._exchange(verb, target, headers, body)
             self.counted += reply.status != HTTPStatus.NOT_MODIFIED
+            self._reserve = Reserve.read(reply.headers) or self._reserve
             if reply.status not in MOVED or "location" not in reply.headers:
                 return reply
             target = self._within(_what(verb, url), reply.headers["location"])

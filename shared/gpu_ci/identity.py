@@ -71,8 +71,20 @@ class Identity:
 
 def key_mark(repository: str, key: str) -> str:
     """Return what the names of one start's machines have in common and no other start's have."""
-    digest = hashlib.sha256(f"{repository}\n{key}".encode()).hexdigest()[:6]
-    return f"-{digest}-"
+    both = f"{repository}\n{key}"
+    return f"-{repository_mark(repository)}{_digest(both, 6)}-"
+
+
+def repository_mark(repository: str) -> str:
+    """Return what the names of a repository's machines have in common.
+
+    It tells them from those of others where there are no tags, and in an organisation's runners.
+    """
+    return _digest(repository, 4)
+
+
+def _digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +99,10 @@ class Mark:
     key_mark: str
     starter: str = ""
 
+    @property
+    def repository_mark(self) -> str:
+        return self.key_mark[1:5]
+
     def fits(self, wanted: Mapping[str, str]) -> bool:
         """Say whether a machine with this mark can have these tags.
 
@@ -95,11 +111,13 @@ class Mark:
         wanted = dict(wanted)
         repository, key = wanted.pop("repository", ""), wanted.pop("key", None)
         known = {"run_id": self.run_id, "attempt": self.attempt}
+        fits_repository = not repository or self.repository_mark == repository_mark(repository)
         fits_key = key is None or self.key_mark == key_mark(repository, key)
-        return all(known[field] == value for field, value in wanted.items()) and fits_key
+        fits_rest = all(known[field] == value for field, value in wanted.items())
+        return fits_repository and fits_key and fits_rest
 
 
-_NAME = rf"{PREFIX}-(?P<run_id>\d+)-(?P<attempt>\d+)-.+(?P<key_mark>-[0-9a-f]{{6}}-)\d+(?:r\d+)?"
+_NAME = rf"{PREFIX}-(?P<run_id>\d+)-(?P<attempt>\d+)-.+(?P<key_mark>-[0-9a-f]{{10}}-)\d+(?:r\d+)?"
 _LABEL = _NAME + r"(?:-(?P<starter>\d+))?-[0-9a-f]{8}"
 
 

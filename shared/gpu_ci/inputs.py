@@ -18,11 +18,12 @@ from gpu_ci.machine import Machine, from_handle
 from gpu_ci.providers import PROVIDERS, provider_class, read_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MARKETS = ("on-demand", "spot", "spot-then-on-demand")
 REGISTRATIONS = ("jit", "token")
 RELEASES = ("auto", "terminate", "pause", "keep")
+SCOPES = ("run", "repository")
 KEY_LIMIT = 100
 
 
@@ -38,11 +39,13 @@ class GitHubInputs:
     run_token: str = field(repr=False)
 
     @classmethod
-    def read(cls, reader: Reader) -> Self:
+    def read(cls, reader: Reader, *, spare: str = "") -> Self:
+        """Read them; `spare` is used where there is neither a token nor an App."""
+        app_id, key = reader.text("app-id"), reader.text("app-private-key")
         inputs = cls(
-            token=reader.text("github-token"),
-            app_id=reader.text("app-id"),
-            app_private_key=reader.text("app-private-key"),
+            token=reader.text("github-token") or ("" if app_id or key else spare),
+            app_id=app_id,
+            app_private_key=key,
             api_url=reader.url("github-api-url", "https://api.github.com"),
             organization=reader.matching("organization", r"[A-Za-z0-9][A-Za-z0-9-]*"),
             run_token=reader.env.get("GPU_CI_RUN_TOKEN", ""),
@@ -189,6 +192,66 @@ class StopInputs:
         return inputs
 
 
+@dataclass(frozen=True, kw_only=True)
+class WatchdogInputs:
+    """The inputs of action-watchdog. Times are in seconds here; the action takes minutes.
+
+    `provider_options` has the options of each of `providers`, by its name.
+    """
+
+    scope: Literal["run", "repository"]
+    github: GitHubInputs
+    queue: float
+    labels: tuple[str, ...]
+    providers: tuple[str, ...]
+    region: tuple[str, ...]
+    machine_name: tuple[str, ...]
+    provider_options: Mapping[str, Any]
+    cache_dir: str
+    dry_run: bool
+    max_actions: int
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> Self:
+        """Read all inputs. Raises BadInputs with every problem in them."""
+        reader = Reader(env)
+        providers = reader.providers("providers")
+        inputs = cls(
+            scope=reader.choice("scope", SCOPES),
+            github=GitHubInputs.read(reader, spare=env.get("GPU_CI_RUN_TOKEN", "")),
+            queue=reader.minutes("queue-minutes", 15),
+            labels=reader.several("labels"),
+            providers=providers,
+            region=reader.several("region"),
+            machine_name=reader.machine_names(providers),
+            provider_options=reader.options_of_each("provider-options", providers),
+            cache_dir=reader.text("cache-dir"),
+            dry_run=reader.flag("dry-run"),
+            max_actions=reader.whole("max-actions", 20, most=1000),
+        )
+        inputs._look_across(reader, env)
+        reader.look_at_repository()
+        reader.finish()
+        return inputs
+
+    def _look_across(self, reader: Reader, env: Mapping[str, str]) -> None:
+        if self.scope == "run" and not env.get("GITHUB_RUN_ID"):
+            reader.problem(
+                "scope is run, and there is none: GITHUB_RUN_ID is not set. In a terminal use "
+                "--scope repository."
+            )
+        if self.scope == "run" and (self.providers or self.machine_name):
+            reader.problem(
+                "providers and machine-name are for scope: repository. In a run, action-stop gives "
+                "its machines back."
+            )
+        if self.region and len(self.providers) != 1:
+            reader.problem(
+                "region is for exactly one provider. Leave it empty, which means all regions, or "
+                "have a step for each provider."
+            )
+
+
 class Reader:
     """Reads inputs one by one and collects what is wrong with them."""
 
@@ -293,12 +356,24 @@ class Reader:
     def provider(self, name: str) -> str:
         text = self.text(name)
         if text in PROVIDERS:
-            secrets = provider_class(text).secrets
-            self.missing += [secret for secret in secrets if not self.env.get(secret)]
+            self._need_secrets(text)
             return text
         problem = f"{name} is {text!r}" if text else f"{name} is missing"
         self.problem(f"{problem}; it must be one of {', '.join(PROVIDERS)}.")
         return ""
+
+    def providers(self, name: str) -> tuple[str, ...]:
+        """Read a list of providers, each with the secrets that it needs."""
+        given = self.several(name)
+        for unknown in (each for each in given if each not in PROVIDERS):
+            self.problem(f"{name}: {unknown!r} is none of {', '.join(PROVIDERS)}.")
+        known = tuple(each for each in given if each in PROVIDERS)
+        self._need_secrets(*known)
+        return known
+
+    def _need_secrets(self, *providers: str) -> None:
+        wanted = [secret for each in providers for secret in provider_class(each).secrets]
+        self.missing += [secret for secret in wanted if not self.env.get(secret)]
 
     @staticmethod
     def keeps(provider: str) -> bool:
@@ -313,23 +388,54 @@ class Reader:
                 f"machine-name is for providers that keep a machine; {provider} makes a new one "
                 "for each start. Remove machine-name, or name the type under machine."
             )
-        elif name and not re.fullmatch(r"(?!gpu-ci-\d+-)[A-Za-z0-9_-]{1,40}", name):
+        elif name:
+            self._look_at_machine_name(name)
+        return name
+
+    def machine_names(self, providers: Sequence[str]) -> tuple[str, ...]:
+        """Read the names of kept machines, of providers of which one keeps machines."""
+        names = self.several("machine-name")
+        for name in names:
+            self._look_at_machine_name(name)
+        if names and not any(map(self.keeps, providers)):
+            keeping = ", ".join(filter(self.keeps, PROVIDERS))
+            self.problem(f"machine-name needs a provider that keeps machines: {keeping}.")
+        return names
+
+    def _look_at_machine_name(self, name: str) -> None:
+        if not re.fullmatch(r"(?!gpu-ci-\d+-)[A-Za-z0-9_-]{1,40}", name):
             self.problem(
                 f"machine-name is {name!r}; it must be 1 to 40 letters, digits, - and _, and not "
                 "begin like the names that this library gives to machines of one run."
             )
-        return name
 
     def options(self, name: str, provider: str) -> Any:
-        text = self.text(name, "{}")
+        return self._options(self._object(name), provider)
+
+    def options_of_each(self, name: str, providers: Sequence[str]) -> Mapping[str, Any]:
+        """Read one provider's options, or an object that has those of each by its name."""
+        given = self._object(name)
+        if len(providers) == 1 and not isinstance(given.get(providers[0]), dict):
+            given = {providers[0]: given}
+        for unknown in set(given) - set(providers):
+            self.problem(
+                f"{name}: {unknown!r} is none of providers. With several write an object for each: "
+                '{"ec2": {…}, "jarvislabs": {…}}.'
+            )
+        return {each: self._options(given.get(each, {}), each) for each in providers}
+
+    def _object(self, name: str) -> Mapping[str, Any]:
         try:
-            given = json.loads(text)
+            given = json.loads(self.text(name, "{}"))
         except (ValueError, RecursionError) as error:
-            given = None
             self.problem(f"{name} is not JSON ({error}). Write an object: {{}} or {{…: …}}.")
-        else:
-            if not isinstance(given, dict):
-                self.problem(f"{name} must be a JSON object, such as {{}}.")
+            return {}
+        if not isinstance(given, dict):
+            self.problem(f"{name} must be a JSON object, such as {{}}.")
+            return {}
+        return given
+
+    def _options(self, given: Any, provider: str) -> Any:
         if not provider:
             return None
         options_class = provider_class(provider).Options
@@ -362,7 +468,7 @@ def variable(name: str) -> str:
     return "INPUT_" + name.upper().replace("-", "_")
 
 
-def input_names(inputs: type[StartInputs | StopInputs]) -> list[str]:
+def input_names(inputs: type[StartInputs | StopInputs | WatchdogInputs]) -> list[str]:
     """Return the kebab-case names of an action's inputs, in the order of its fields."""
     names: list[str] = []
     for each in fields(inputs):
@@ -375,4 +481,5 @@ _GROUPED = {
     "online_timeout": ("online-timeout-minutes",),
     "max_lifetime": ("max-lifetime-minutes",),
     "idle": ("idle-minutes",),
+    "queue": ("queue-minutes",),
 }

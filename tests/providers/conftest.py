@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TAGS = Tags(
     name="",
-    label="gpu-ci-77-1-test-abc123-0-x7",
+    label="gpu-ci-77-1-test-abc1230123-0-x7",
     repository="octo/widgets",
     run_id="77",
     attempt="1",

@@ -1,0 +1,260 @@
+"""The order of events of a watchdog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci import actions
+from gpu_ci.cancellation import Cancellation
+from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, StillThere
+from gpu_ci.github import GitHub, Run
+from gpu_ci.identity import Identity, our_label, run_prefix
+from gpu_ci.inputs import WatchdogInputs
+from gpu_ci.needs import Asker
+from gpu_ci.providers import keeper, provider_class
+from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
+from gpu_ci.watching.findings import Report
+from gpu_ci.watching.in_run import Watch
+from gpu_ci.watching.kept import KeptMachines
+from gpu_ci.watching.leftovers import sweep
+from gpu_ci.watching.machines import Machines
+from gpu_ci.watching.memory import Memory
+from gpu_ci.watching.owners import Sight
+from gpu_ci.watching.registrations import Registrations
+from gpu_ci.watching.runs import RunSweep
+from gpu_ci.watching.waits import OURS, Rule
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gpu_ci.github import Runner
+    from gpu_ci.providers import Provider
+    from gpu_ci.waiting import Clock
+    from gpu_ci.watching.leftovers import Source
+
+# A pass ends after so many seconds, whatever GitHub and the clouds do; the next one goes on.
+PASS_SECONDS: Final = 480.0
+# What reading leaves of a token's hourly limit: the job's own token is every workflow's of the
+# repository, and one that a watchdog has used up fails them all.
+SPARED: Final = 0.2
+UNSEEN: Final = (
+    "Machines and registrations were not looked at: runners could not be seen, and without that "
+    "nobody knows which are busy."
+)
+UNSEEN_CURE: Final = "Give `github-token` one that may administer runners; GITHUB_TOKEN never may."
+
+
+def watchdog(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
+    """End what nothing else ends: in one run the wait for a runner that does not come; in a
+    repository all such waits, and machines and registrations that are left over.
+
+    Raises NeverPickedUp when it has ended its own run, StillThere when something could not be ended,
+    other errors when a part of the work could not be done at all.
+    """
+    actions.mask_secrets(env)
+    inputs = WatchdogInputs.read(env)
+    with Cancellation() as cancellation:
+        dog = Watchdog.connect(inputs, env, clock, cancellation)
+        try:
+            dog.watch_run() if inputs.scope == "run" else dog.sweep_repository()
+        finally:
+            dog.tell()
+        dog.judge()
+
+
+@dataclass(kw_only=True)
+class Watchdog:
+    """One watchdog: what it was told, and what it has found."""
+
+    inputs: WatchdogInputs
+    identity: Identity
+    asker: Asker
+    github: GitHub
+    providers: Mapping[str, Provider]
+    clock: Clock
+    cancellation: Cancellation
+    report: Report
+    blind: bool = False
+
+    @classmethod
+    def connect(
+        cls,
+        inputs: WatchdogInputs,
+        env: Mapping[str, str],
+        clock: Clock,
+        cancellation: Cancellation,
+    ) -> Watchdog:
+        identity = Identity.from_environment(env, organization=inputs.github.organization)
+        github = GitHub.connect(
+            inputs.github,
+            scope=identity.scope,
+            repository=identity.repository,
+            deadline=Deadline.after(PASS_SECONDS, clock),
+            say=actions.say,
+            mask=actions.mask,
+        )
+        return cls(
+            inputs=inputs,
+            identity=identity,
+            asker=Asker(check_run_id=identity.starter, runner_name=env.get("RUNNER_NAME", "")),
+            github=github,
+            providers={
+                name: provider_class(name)(options, env, clock)
+                for name, options in inputs.provider_options.items()
+            },
+            clock=clock,
+            cancellation=cancellation,
+            report=Report(
+                scope=inputs.scope, dry_run=inputs.dry_run, actions_left=inputs.max_actions
+            ),
+            # The job's own token can never see runners: it need not be tried.
+            blind=bool(inputs.github.token) and inputs.github.token == inputs.github.run_token,
+        )
+
+    # One run
+
+    def watch_run(self) -> None:
+        """Watch this run's attempt until each watched job has a runner. Raises NeverPickedUp."""
+        run = Run(
+            id=int(self.identity.run_id),
+            attempt=int(self.identity.attempt),
+            status="in_progress",
+            conclusion="",
+        )
+        Watch(
+            github=self.github,
+            run=run,
+            rule=Rule(labels=self._labels(), limit=self.inputs.queue),
+            asker=self.asker,
+            clock=self.clock,
+            report=self.report,
+            cancellation=self.cancellation,
+            runners=self.runners,
+        ).until_picked_up()
+
+    def _labels(self) -> tuple[str, ...]:
+        """Return what is watched: what the user says, or ours and those of this run's runners."""
+        if self.inputs.labels:
+            return self.inputs.labels
+        prefix = run_prefix(self.identity.run_id)
+        ours = [r for r in self.runners() or () if our_label(r.labels).startswith(prefix)]
+        return (*OURS, *sorted({label for runner in ours for label in runner.labels}))
+
+    def runners(self) -> Sequence[Runner] | None:
+        """Return all runners, None where they cannot be seen; why is noted once."""
+        if self.blind:
+            return None
+        try:
+            return self.github.runners()
+        except GitHubError as error:
+            self.blind = isinstance(error, Forbidden)
+            self.report.see_not(f"Runners: {error}")
+            return None
+
+    # A repository
+
+    def sweep_repository(self) -> None:
+        """Make one pass: runs first, then machines, then registrations."""
+        memory = Memory.load(self.inputs.cache_dir, self.identity.repository)
+        self.github.share(memory.answers)
+        self.github.spare(SPARED)
+        deadline = Deadline.after(PASS_SECONDS, self.clock)
+        try:
+            self._sweep_runs(memory, deadline)
+            self._sweep_leftovers(deadline)
+        finally:
+            self._keep(memory)
+
+    def _sweep_runs(self, memory: Memory, deadline: Deadline) -> None:
+        RunSweep(
+            github=self.github,
+            rule=Rule(labels=self.inputs.labels or OURS, limit=self.inputs.queue),
+            report=self.report,
+            memory=memory,
+            deadline=deadline,
+            runners=self.runners,
+        ).sweep()
+
+    def _keep(self, memory: Memory) -> None:
+        try:
+            memory.save()
+        except EnvironmentBroken as error:
+            self.report.failures.append(error)
+
+    def _sweep_leftovers(self, deadline: Deadline) -> None:
+        """Sweep machines and registrations if runners can be seen: who is busy is told nowhere else.
+
+        Who names providers relies on it, so that is an error then, and a notice otherwise.
+        """
+        if self.runners() is not None:
+            try:
+                sweep(self._sources(deadline), self.report, deadline)
+            except GitHubError as error:
+                self.report.failures.append(error)
+        elif self.providers:
+            self.report.failures.append(Forbidden(UNSEEN, UNSEEN_CURE))
+        else:
+            self.report.see_not(f"{UNSEEN} {UNSEEN_CURE}")
+
+    def _sources(self, deadline: Deadline) -> list[Source]:
+        machines = Machines(
+            github=self.github,
+            identity=self.identity,
+            providers=self.providers,
+            regions=self.inputs.region,
+            sight=self._sight,
+            clock=self.clock,
+            report=self.report,
+        )
+        kept = [
+            KeptMachines(
+                github=self.github,
+                identity=self.identity,
+                keeper=keeper(provider),
+                names=self.inputs.machine_name,
+                asker=self.asker,
+                deadline=deadline,
+                report=self.report,
+            )
+            for provider in self.providers.values()
+            if provider.keeps
+        ]
+        registrations = Registrations(
+            github=self.github,
+            identity=self.identity,
+            sight=self._sight,
+            machines=lambda: machines.named,
+            report=self.report,
+        )
+        return [machines, *kept, registrations]
+
+    def _sight(self) -> Sight:
+        return Sight(github=self.github, identity=self.identity, runners=self.github.runners())
+
+    # What came of it
+
+    def tell(self) -> None:
+        """Say what was found and done, to people and to programs."""
+        report = self.report
+        for line in report.lines() if report.scope == "repository" else ():
+            actions.say(line)
+        for text in report.unseen:
+            actions.notice(text)
+        if report.findings or report.scope == "repository":
+            actions.summary(report.summary())
+        actions.output("cancelled", str(report.ended("run")))
+        actions.output("released", str(report.ended("machine")))
+        actions.output("removed", str(report.ended("registration")))
+        actions.output("report", actions.as_json(report.as_json()))
+
+    def judge(self) -> None:
+        """Raise what went wrong: what could not be ended, or what could not be looked at."""
+        if self.report.troubles:
+            told = [*self.report.troubles, *map(str, self.report.failures)]
+            raise StillThere("\n\n".join(told))
+        if self.report.failures:
+            first, *more = self.report.failures
+            for other in more:
+                first.add_note(str(other))
+            raise first

@@ -1,0 +1,1 @@
+"""What a watchdog looks at: jobs that wait, machines and registrations that nobody needs."""

@@ -1,0 +1,81 @@
+"""Kept machines that run although no run holds them: they are paused, under their lock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from gpu_ci.errors import CloudError, GitHubError
+from gpu_ci.keeping import PutAway
+from gpu_ci.lock import Claim, Lock, label_to_put_away
+from gpu_ci.machine import State
+from gpu_ci.watching.leftovers import HandsOff, Leftover
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpu_ci.github import GitHub
+    from gpu_ci.identity import Identity
+    from gpu_ci.needs import Asker
+    from gpu_ci.providers import Keeper
+    from gpu_ci.waiting import Deadline
+    from gpu_ci.watching.findings import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptMachines:
+    """The machines of these names, at one provider that keeps them."""
+
+    github: GitHub
+    identity: Identity
+    keeper: Keeper
+    names: Sequence[str]
+    asker: Asker
+    deadline: Deadline
+    report: Report
+
+    def look(self) -> Sequence[Leftover]:
+        return [left for name in self.names if (left := self._leftover(name))]
+
+    def _leftover(self, name: str) -> Leftover | None:
+        try:
+            why = self._why(name)
+        except (CloudError, GitHubError) as error:
+            self.report.see_not(f"Machine {name}: {error}")
+            return None
+        if not why:
+            return None
+        return Leftover(
+            kind="machine",
+            key=f"{self.keeper.name} {name}",
+            what=f"machine {name}",
+            why=why,
+            end=partial(self._end, name),
+        )
+
+    def _why(self, name: str) -> str:
+        """Say why it should be paused, "" if it should not. Raises CloudError, GitHubError."""
+        _, state = self.keeper.kept(name) or (None, State.GONE)
+        if state in {State.GONE, State.FAILED}:
+            self.report.see_not(f"Machine {name} is {state.value} at {self.keeper.name}.")
+        if state is not State.RUNNING:
+            return ""
+        holder = self.github.runner_named(name)
+        if held := self._claim().held(holder):
+            if held.unread:
+                self.report.see_not(f"Machine {name} is left: {held.why}.")
+            return ""
+        return "it runs, and the run that held it is over" if holder else "it runs for no run"
+
+    def _claim(self) -> Claim:
+        return Claim(github=self.github, identity=self.identity, asker=self.asker, any_key=True)
+
+    def _end(self, name: str) -> str:
+        labels = (label_to_put_away(self.identity),)
+        lock = Lock(github=self.github, name=name, labels=labels, claim=self._claim())
+        away = PutAway(lock=lock, keeper=self.keeper, trouble=self.report.troubles.append)
+        done = away.machine(self.deadline)
+        if isinstance(done, str):
+            raise HandsOff(done)
+        return "paused"

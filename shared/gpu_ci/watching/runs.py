@@ -1,0 +1,204 @@
+"""Sweeps a repository's runs: those in which a job waits for a runner that will not come are ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.errors import Absent, GitHubError, Limited
+from gpu_ci.waiting import Deadline, growing
+from gpu_ci.watching.cancelling import insist
+from gpu_ci.watching.findings import Finding
+from gpu_ci.watching.waits import HELD, cure, is_taken, seen_of_runners
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gpu_ci.github import GitHub, Job, Run, Runner
+    from gpu_ci.watching.findings import Report
+    from gpu_ci.watching.memory import Memory
+    from gpu_ci.watching.waits import Rule, Wait
+
+# A run's status follows one of its jobs, and reports differ which: any of these may hold a queued one.
+ACTIVE: Final = ("queued", "in_progress", "waiting", "pending", "requested")
+# What GitHub itself starts, such as Dependabot's updates, waits for runners of GitHub's.
+GITHUBS_OWN: Final = "dynamic"
+# A cancel takes seconds; a run in which the job is queued after so long is cancelled by force.
+GRACE_SECONDS: Final = 60.0
+FORCE_SECONDS: Final = 60.0
+
+
+@dataclass(kw_only=True)
+class Stuck:
+    """A run with jobs that waited too long, the longest first; `how` it was cancelled."""
+
+    run: Run
+    waits: list[Wait]
+    runners: Sequence[Runner] | None = None
+    how: str = "cancelled"
+
+    @property
+    def since(self) -> float:
+        return self.waits[0].since
+
+
+@dataclass(kw_only=True)
+class RunSweep:
+    """One pass over the runs. `runners` lists the runners, None where it may not."""
+
+    github: GitHub
+    rule: Rule
+    report: Report
+    memory: Memory
+    deadline: Deadline
+    runners: Callable[[], Sequence[Runner] | None]
+    _held: dict[int, float] = field(default_factory=dict)
+
+    def sweep(self) -> None:
+        """Cancel the runs that are stuck, those that wait longest first, and say what came of it."""
+        stuck = self._stuck()
+        self.memory.held_until |= self._held
+        asked = [each for each in sorted(stuck, key=lambda each: each.since) if self._end(each)]
+        for each in self._still_queued(asked, GRACE_SECONDS):
+            self._force(each)
+        forced = [each for each in asked if each.how != "cancelled"]
+        left = self._still_queued(forced, FORCE_SECONDS)
+        for each in asked:
+            self._tell(each, left)
+
+    def _stuck(self) -> list[Stuck]:
+        """Read the jobs of every run that may hold a queued one, oldest first.
+
+        What was read before a limit or an outage counts.
+        """
+        found = []
+        for run in self._active():
+            try:
+                waits = self._late(run)
+            except Absent:  # deleted meanwhile
+                continue
+            except GitHubError as error:
+                self.report.unseen.append(f"Jobs of run {run.id} and of newer runs: {error}")
+                if isinstance(error, Limited) or self.deadline.passed():
+                    break
+                continue
+            if waits:
+                found.append(Stuck(run=run, waits=waits))
+        return found
+
+    def _active(self) -> list[Run]:
+        """Return the runs to look into, oldest first."""
+        found: dict[int, Run] = {}
+        for status in ACTIVE:
+            try:
+                for run in self.github.runs_that_are(status):
+                    found[run.id] = run
+            except GitHubError as error:
+                self._note_unlisted(status, error, seen=bool(found))
+        return sorted(filter(self._is_worth_it, found.values()), key=lambda run: run.created_at)
+
+    def _note_unlisted(self, status: str, error: GitHubError, *, seen: bool) -> None:
+        if seen or self.report.failures:
+            self.report.unseen.append(f"Some of the runs that are {status}: {error}")
+        else:
+            self.report.failures.append(error)
+
+    def _is_worth_it(self, run: Run) -> bool:
+        """Say whether a job of it can have waited for long enough."""
+        young = self.deadline.clock.now() - run.started_at < self.rule.limit
+        return not run.over and run.event != GITHUBS_OWN and (run.attempt > 1 or not young)
+
+    def _late(self, run: Run) -> list[Wait]:
+        """Return the waits of a run that are over, the longest first."""
+        now, jobs = self.deadline.clock.now(), self.github.jobs(str(run.id))
+        self._note_held(jobs, now)
+        late = [w for w in self.rule.waits(run, jobs, self._held) if w.is_over(now)]
+        return sorted(late, key=lambda wait: wait.since)
+
+    def _note_held(self, jobs: Sequence[Job], now: float) -> None:
+        """Remember until when a job waited for something else: it is queued since then only."""
+        for job in jobs:
+            until = now if job.status in HELD else self.memory.held_until.get(job.id, 0.0)
+            if until and not job.over:
+                self._held[job.id] = until
+
+    def _end(self, stuck: Stuck) -> bool:
+        """Look once more, and ask for the cancel; False if it is not asked for, or refused."""
+        try:
+            if not self._is_still_stuck(stuck):
+                return False
+            if self.report.dry_run or not self.report.may_act():
+                self._left(stuck, "would be cancelled" if self.report.dry_run else LATER)
+                return False
+            insist(lambda: self.github.cancel(str(stuck.run.id)), self.deadline)
+        except GitHubError as error:
+            self._left(stuck, "not cancelled")
+            self.report.troubles.append(f"Run {stuck.run.id} could not be cancelled. {error}")
+            return False
+        return True
+
+    def _is_still_stuck(self, stuck: Stuck) -> bool:
+        """Read the run and its jobs again: seconds or minutes have passed."""
+        run = self.github.run(str(stuck.run.id))
+        if run.over or run.attempt != stuck.run.attempt:
+            return False
+        stuck.runners = self.runners()
+        late = [w for w in self._late(run) if not is_taken(w, stuck.runners or ())]
+        stuck.waits = late or stuck.waits
+        return bool(late)
+
+    def _still_queued(self, asked: Sequence[Stuck], seconds: float) -> list[Stuck]:
+        """Return those in which a job still waits after so long; `always()` jobs may go on."""
+        open_, pauses = list(asked), growing(1.0, most=15.0)
+        patience = Deadline.after(min(seconds, self.deadline.left()), self.deadline.clock)
+        while open_ := [each for each in open_ if self._is_queued(each)]:
+            if patience.passed():
+                break
+            patience.clock.sleep(min(next(pauses), patience.left()))
+        return open_
+
+    def _is_queued(self, stuck: Stuck) -> bool:
+        """Say whether a job of it still waits; what cannot be read counts so."""
+        waiting = {wait.job.id for wait in stuck.waits}
+        try:
+            jobs = self.github.jobs(str(stuck.run.id))
+        except Absent:
+            return False
+        except GitHubError:
+            return True
+        return any(wait.job.id in waiting for wait in self.rule.waits(stuck.run, jobs))
+
+    def _force(self, stuck: Stuck) -> None:
+        stuck.how = "cancelled by force"
+        try:
+            insist(lambda: self.github.force_cancel(str(stuck.run.id)), self.deadline)
+        except GitHubError as error:
+            stuck.how = "not cancelled by force either"
+            self.report.troubles.append(f"Run {stuck.run.id}: {stuck.how}. {error}")
+
+    def _tell(self, stuck: Stuck, left: Sequence[Stuck]) -> None:
+        if stuck in left:
+            stuck.how = f"{stuck.how}, and a job is queued still"
+            self.report.troubles.append(
+                f"Run {stuck.run.id} was {stuck.how}. Delete the run, or tell GitHub's support: "
+                "nothing else is left to ask for."
+            )
+        self._left(stuck, stuck.how, acted=stuck not in left)
+
+    def _left(self, stuck: Stuck, done: str, *, acted: bool = False) -> None:
+        """Note what became of it."""
+        first, now = stuck.waits[0], self.deadline.clock.now()
+        advice = f"{seen_of_runners(first, stuck.runners)} {cure(first, stuck.runners)}"
+        self.report.findings.append(
+            Finding(
+                kind="run",
+                what=f"run {stuck.run.id} ({stuck.run.name})",
+                why=f"{'; '.join(wait.told(now) for wait in stuck.waits)}. {advice}",
+                since=first.since,
+                done=done,
+                acted=acted,
+            )
+        )
+
+
+LATER: Final = "left for the next pass: max-actions is reached"
