@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancellation
-from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, StillThere
+from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, NeverPickedUp, StillThere
 from gpu_ci.github import GitHub, Run
 from gpu_ci.identity import Identity, our_label, run_prefix
 from gpu_ci.inputs import WatchdogInputs
 from gpu_ci.needs import Asker
 from gpu_ci.providers import keeper, provider_class
 from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
-from gpu_ci.watching.findings import Report
+from gpu_ci.watching.cancelling import insist
+from gpu_ci.watching.findings import Finding, Report
 from gpu_ci.watching.in_run import Watch
 from gpu_ci.watching.kept import KeptMachines
 from gpu_ci.watching.leftovers import sweep
@@ -23,7 +24,7 @@ from gpu_ci.watching.memory import Memory
 from gpu_ci.watching.owners import Sight
 from gpu_ci.watching.registrations import Registrations
 from gpu_ci.watching.runs import RunSweep
-from gpu_ci.watching.waits import OURS, Rule
+from gpu_ci.watching.waits import OURS, Rule, advice
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,12 +33,14 @@ if TYPE_CHECKING:
     from gpu_ci.providers import Provider
     from gpu_ci.waiting import Clock
     from gpu_ci.watching.leftovers import Source
+    from gpu_ci.watching.waits import Wait
 
 # A pass ends after so many seconds, whatever GitHub and the clouds do; the next one goes on.
 PASS_SECONDS: Final = 480.0
 # What reading leaves of a token's hourly limit: the job's own token is every workflow's of the
 # repository, and one that a watchdog has used up fails them all.
 SPARED: Final = 0.2
+CANCEL_SECONDS: Final = 60.0
 UNSEEN: Final = (
     "Machines and registrations were not looked at: runners could not be seen, and without that "
     "nobody knows which are busy."
@@ -76,6 +79,7 @@ class Watchdog:
     cancellation: Cancellation
     report: Report
     blind: bool = False
+    told: str = ""
 
     @classmethod
     def connect(
@@ -115,23 +119,65 @@ class Watchdog:
     # One run
 
     def watch_run(self) -> None:
-        """Watch this run's attempt until each watched job has a runner. Raises NeverPickedUp."""
-        run = Run(
-            id=int(self.identity.run_id),
-            attempt=int(self.identity.attempt),
-            status="in_progress",
-            conclusion="",
+        """Watch this run's attempt until each watched job has a runner.
+
+        Raises NeverPickedUp after it has cancelled the run for one that waited too long: told first,
+        since the cancel ends this process too.
+        """
+        late = self._watch().until_picked_up()
+        if not late:
+            return
+        self.cancellation.finish()
+        dry_run = self.report.dry_run
+        self._note(
+            late, "would be cancelled" if dry_run else "the run is cancelled", acted=not dry_run
         )
-        Watch(
+        failure = self._failure()
+        actions.say(str(failure))
+        self.tell()
+        if not dry_run:
+            self._cancel_run(failure)
+        raise failure
+
+    def _watch(self) -> Watch:
+        run_id, attempt = int(self.identity.run_id), int(self.identity.attempt)
+        return Watch(
             github=self.github,
-            run=run,
+            run=Run(id=run_id, attempt=attempt, status="in_progress", conclusion=""),
             rule=Rule(labels=self._labels(), limit=self.inputs.queue),
             asker=self.asker,
             clock=self.clock,
-            report=self.report,
-            cancellation=self.cancellation,
             runners=self.runners,
-        ).until_picked_up()
+        )
+
+    def _note(self, late: Sequence[Wait], done: str, *, acted: bool) -> None:
+        now, runners = self.clock.now(), self.runners()
+        self.report.findings = [
+            Finding(
+                kind="run",
+                what=f"run {self.identity.run_id}",
+                why="; ".join(wait.told(now) for wait in late),
+                since=min(wait.since for wait in late),
+                done=done,
+                acted=acted,
+                advice=advice(late[0], runners),
+            )
+        ]
+
+    def _failure(self) -> NeverPickedUp:
+        (found,) = self.report.findings
+        what = f"{found.why[0].upper()}{found.why[1:]}: {found.done}."
+        return NeverPickedUp(what, found.advice)
+
+    def _cancel_run(self, failure: NeverPickedUp) -> None:
+        patience = Deadline.after(CANCEL_SECONDS, self.clock)
+        self.github.until(patience)
+        try:
+            insist(lambda: self.github.cancel(self.identity.run_id), patience)
+        except GitHubError as error:
+            failure.add_note(f"The run could not be cancelled, and waits on. {error}")
+            (found,) = self.report.findings
+            self.report.findings = [replace(found, done="not cancelled", acted=False)]
 
     def _labels(self) -> tuple[str, ...]:
         """Return what is watched: what the user says, or ours and those of this run's runners."""
@@ -235,8 +281,12 @@ class Watchdog:
     # What came of it
 
     def tell(self) -> None:
-        """Say what was found and done, to people and to programs."""
+        """Say what was found and done, to people and to programs; again only if there is news."""
         report = self.report
+        news = actions.as_json(report.as_json())
+        if news == self.told:
+            return
+        self.told = news
         for line in report.lines() if report.scope == "repository" else ():
             actions.say(line)
         for text in report.unseen:
@@ -246,7 +296,7 @@ class Watchdog:
         actions.output("cancelled", str(report.ended("run")))
         actions.output("released", str(report.ended("machine")))
         actions.output("removed", str(report.ended("registration")))
-        actions.output("report", actions.as_json(report.as_json()))
+        actions.output("report", news)
 
     def judge(self) -> None:
         """Raise what went wrong: what could not be ended, or what could not be looked at."""

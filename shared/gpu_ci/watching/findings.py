@@ -21,7 +21,7 @@ class Finding:
     """One thing that should not be.
 
     `since` is in seconds since the epoch, 0 where nobody knows; `done` says in words what became of
-    it, `acted` whether it was ended.
+    it, `acted` whether it was ended, and `advice`, in sentences, what is left to people.
     """
 
     kind: Kind
@@ -30,6 +30,7 @@ class Finding:
     done: str
     since: float = 0.0
     acted: bool = False
+    advice: str = ""
 
 
 @dataclass(kw_only=True)
@@ -75,7 +76,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return it for the log, a line for each finding."""
-        return [f"{each.what}: {each.why}: {each.done}." for each in self.findings] or [
+        return [_line(each) for each in self.findings] or [
             "Nothing waits too long, and nothing is left over."
             if not self.failures
             else "Nothing was found in what could be read."
@@ -84,13 +85,22 @@ class Report:
     def summary(self) -> str:
         """Return it for the job's summary page."""
         parts = ["### Watchdog"]
-        rows = [(f.what, f.why, moment(f.since), f.done) for f in self.findings[:MOST_TOLD]]
+        rows = [_row(each) for each in self.findings[:MOST_TOLD]]
         parts.append(table(("What", "Why", "Since", "Done"), rows) if rows else self.lines()[0])
         if len(self.findings) > MOST_TOLD:
             parts.append(f"And {len(self.findings) - MOST_TOLD} more, which are in the log.")
         told = [*self.unseen, *self.troubles, *map(str, self.failures)]
         parts += [table(("Not seen, or not done",), [(text,) for text in told])] if told else []
         return "\n\n".join(parts)
+
+
+def _line(finding: Finding) -> str:
+    return f"{finding.what}: {finding.why}: {finding.done}. {finding.advice}".strip()
+
+
+def _row(finding: Finding) -> tuple[str, ...]:
+    why = f"{finding.why}. {finding.advice}" if finding.advice else finding.why
+    return finding.what, why, moment(finding.since), finding.done
 
 
 def _told(finding: Finding) -> dict[str, Any]:

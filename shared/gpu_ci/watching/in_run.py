@@ -1,4 +1,4 @@
-"""The watch beside a GPU job: it ends when the job has a runner, or ends the run when none comes."""
+"""The watch beside a GPU job: it ends when the job has a runner, or has waited too long for one."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
-from gpu_ci.errors import GitHubError, Limited, NeverPickedUp, Unreachable
+from gpu_ci.errors import Limited, Unreachable
 from gpu_ci.waiting import Deadline
-from gpu_ci.watching.cancelling import insist
-from gpu_ci.watching.findings import Finding
-from gpu_ci.watching.waits import BEGUN, HELD, cure, is_queued, is_taken, seen_of_runners
+from gpu_ci.watching.waits import BEGUN, HELD, is_queued, is_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gpu_ci.cancellation import Cancellation
     from gpu_ci.github import GitHub, Job, Run, Runner
     from gpu_ci.needs import Asker
     from gpu_ci.waiting import Clock
-    from gpu_ci.watching.findings import Report
     from gpu_ci.watching.waits import Rule, Wait
 
 # An unchanged answer costs nothing; the job begins within seconds where a runner is there.
@@ -29,7 +25,7 @@ LOOK_SECONDS: Final = 5.0
 ALONE_SECONDS: Final = 60.0
 # A watch that GitHub does not answer goes on for so long, or as long as a job may wait.
 OUTAGE_SECONDS: Final = 600.0
-# All tries of one question, and of the cancel, end after so many seconds.
+# All tries of one question end after so many seconds.
 ANSWER_SECONDS: Final = 60.0
 
 
@@ -42,32 +38,29 @@ class Watch:
     rule: Rule
     asker: Asker
     clock: Clock
-    report: Report
-    cancellation: Cancellation
     runners: Callable[[], Sequence[Runner] | None]
     quiet_since: float = 0.0
     heard_at: float = 0.0
     held_until: dict[int, float] = field(default_factory=dict)
 
-    def until_picked_up(self) -> None:
-        """Return when each watched job has a runner.
+    def until_picked_up(self) -> list[Wait]:
+        """Return nothing when each watched job has a runner, or the jobs that waited too long.
 
-        Raises NeverPickedUp after it has cancelled the run for one that waited too long, GitHubError
-        when GitHub cannot be asked.
+        Raises GitHubError when GitHub cannot be asked for long.
         """
         self.quiet_since = self.heard_at = self.clock.now()
-        while not self._is_done():
+        while True:
+            jobs = self._look() or []
+            if self._overdue(jobs) and (late := self._look_again()):
+                return late
+            if jobs and self._is_done(jobs):
+                return []
             self.clock.sleep(LOOK_SECONDS)
 
-    def _is_done(self) -> bool:
-        jobs = self._look()
-        if jobs is None:
-            return False
+    def _is_done(self, jobs: Sequence[Job]) -> bool:
         watched = [job for job in jobs if self.rule.watches(job) and not self.asker.is_job(job)]
         if any(is_queued(job) for job in watched):
             self.quiet_since = self.clock.now()
-            if self._overdue(jobs):
-                self._look_again_and_end()
             return False
         if watched and all(job.status in BEGUN for job in watched):
             actions.say(_picked_up(watched))
@@ -117,48 +110,10 @@ class Watch:
             )
         return True
 
-    def _look_again_and_end(self) -> None:
-        """Cancel the run if a job still waits: a runner may have taken it at the last moment."""
-        jobs = self._look()
-        runners = self.runners()
-        late = [w for w in self._overdue(jobs or []) if not is_taken(w, runners or ())]
-        if late:
-            self._end(late, runners)
-
-    def _end(self, late: Sequence[Wait], runners: Sequence[Runner] | None) -> None:
-        """Tell first, cancel then: the cancel ends this process too."""
-        self.cancellation.finish()
-        failure = self._failure(late, runners)
-        actions.say(str(failure))
-        if not self.report.dry_run:
-            self._cancel(failure)
-        raise failure
-
-    def _cancel(self, failure: NeverPickedUp) -> None:
-        patience = Deadline.after(ANSWER_SECONDS, self.clock)
-        self.github.until(patience)
-        try:
-            insist(lambda: self.github.cancel(str(self.run.id)), patience)
-        except GitHubError as error:
-            failure.add_note(f"The run could not be cancelled, and waits on. {error}")
-
-    def _failure(self, late: Sequence[Wait], runners: Sequence[Runner] | None) -> NeverPickedUp:
-        now, first = self.clock.now(), min(late, key=lambda wait: wait.since)
-        done = "would be cancelled (dry run)" if self.report.dry_run else "cancelled"
-        self.report.findings += [
-            Finding(
-                kind="run",
-                what=f"run {self.run.id}",
-                why=wait.told(now),
-                since=wait.since,
-                done=done,
-                acted=wait is first and not self.report.dry_run,
-            )
-            for wait in late
-        ]
-        told = "; ".join(wait.told(now) for wait in late)
-        what = f"{told[0].upper()}{told[1:]}. {seen_of_runners(first, runners)} This run is {done}."
-        return NeverPickedUp(what, cure(first, runners))
+    def _look_again(self) -> list[Wait]:
+        """Return what still waits too long: a runner may have taken it at the last moment."""
+        jobs, runners = self._look(), self.runners()
+        return [w for w in self._overdue(jobs or []) if not is_taken(w, runners or ())]
 
 
 def _picked_up(watched: Sequence[Job]) -> str:

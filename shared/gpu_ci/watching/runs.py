@@ -9,7 +9,7 @@ from gpu_ci.errors import Absent, GitHubError, Limited
 from gpu_ci.waiting import Deadline, growing
 from gpu_ci.watching.cancelling import insist
 from gpu_ci.watching.findings import Finding
-from gpu_ci.watching.waits import HELD, cure, is_taken, seen_of_runners
+from gpu_ci.watching.waits import HELD, advice, is_taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -188,15 +188,15 @@ class RunSweep:
     def _left(self, stuck: Stuck, done: str, *, acted: bool = False) -> None:
         """Note what became of it."""
         first, now = stuck.waits[0], self.deadline.clock.now()
-        advice = f"{seen_of_runners(first, stuck.runners)} {cure(first, stuck.runners)}"
         self.report.findings.append(
             Finding(
                 kind="run",
                 what=f"run {stuck.run.id} ({stuck.run.name})",
-                why=f"{'; '.join(wait.told(now) for wait in stuck.waits)}. {advice}",
+                why="; ".join(wait.told(now) for wait in stuck.waits),
                 since=first.since,
                 done=done,
                 acted=acted,
+                advice=advice(first, stuck.runners),
             )
         )
 

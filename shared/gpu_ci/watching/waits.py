@@ -106,7 +106,12 @@ def is_taken(wait: Wait, runners: Sequence[Runner]) -> bool:
     return bool(ours) and any(runner.busy for runner in fitting(wait.job, runners))
 
 
-def seen_of_runners(wait: Wait, runners: Sequence[Runner] | None) -> str:
+def advice(wait: Wait, runners: Sequence[Runner] | None) -> str:
+    """Say what there is of runners that the job could have, and what to do."""
+    return f"{_seen(wait, runners)} {_cure(wait, runners)}"
+
+
+def _seen(wait: Wait, runners: Sequence[Runner] | None) -> str:
     """Say what there is of runners with the label; None means that the token may not see them."""
     if runners is None:
         return "Whether a runner has that label is not known: this token may not see runners."
@@ -123,7 +128,7 @@ def seen_of_runners(wait: Wait, runners: Sequence[Runner] | None) -> str:
             return f"{named} has it, is online, and does not take the job."
 
 
-def cure(wait: Wait, runners: Sequence[Runner] | None) -> str:
+def _cure(wait: Wait, runners: Sequence[Runner] | None) -> str:
     """Say what to do about a job that no runner took."""
     if wait.earlier:
         return (
