@@ -23,7 +23,8 @@ from gpu_ci.errors import (
     Unreachable,
 )
 from gpu_ci.github_api import Line
-from gpu_ci.github_cures import KEY_CURE, RUN_CURE, app_cures, token_cures
+from gpu_ci.github_app import installation_token, secret
+from gpu_ci.github_cures import RUN_CURE, token_cures
 from gpu_ci.waiting import growing
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class GitHub:
             cures = token_cures(token, scope)
             return Line(inputs.api_url, Auth.Token(token), deadline, say, cures=cures)
 
-        token = inputs.token or _installation_token(inputs, scope, deadline, say)
+        token = inputs.token or installation_token(inputs, scope, deadline, say)
         mask(token)
         other = inputs.run_token != token
         run_line = line(inputs.run_token) if inputs.run_token and other else None
@@ -483,40 +484,6 @@ def _always_there(ask: Callable[[], Answer]) -> Answer:
         raise Forbidden(error.what, error.cure) from None
 
 
-def _installation_token(
-    inputs: GitHubInputs, scope: str, deadline: Deadline, say: Callable[[str], None]
-) -> str:
-    """Return a token of the App's installation, narrowed to what registering runners needs.
-
-    https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app
-    """
-    app = Line(inputs.api_url, _app_auth(inputs), deadline, say, cures=app_cures(scope))
-    try:
-        installation = app.get(f"/{scope}/installation").read(lambda data: int(data["id"]))
-        tokens = f"/app/installations/{installation}/access_tokens"
-        return app.post(tokens, _narrowed(scope), harmless=True).read(_token)
-    except (Absent, Refused) as error:
-        raise Forbidden(error.what, error.cure) from None
-
-
-def _app_auth(inputs: GitHubInputs) -> Auth.AppAuth:
-    # Secrets are often stored with their line ends written out.
-    auth = Auth.AppAuth(inputs.app_id, inputs.app_private_key.replace("\\n", "\n"))
-    with suppress(Exception):  # whatever keeps it from signing, it is no key for this
-        auth.create_jwt()
-        return auth
-    raise Forbidden("app-private-key is not an RSA private key in PEM form.", KEY_CURE)
-
-
-def _narrowed(scope: str) -> dict[str, Any]:
-    if scope.startswith("orgs/"):
-        return {"permissions": {"organization_self_hosted_runners": "write"}}
-    return {
-        "permissions": {"administration": "write"},
-        "repositories": [scope.rpartition("/")[2]],
-    }
-
-
 def _linux_builds(data: Any) -> tuple[RunnerBuild, ...]:
     return tuple(_build(item) for item in data if item["os"] == "linux")
 
@@ -534,18 +501,11 @@ def _group(data: Mapping[str, Any]) -> tuple[str, int]:
 
 
 def _registered(data: Mapping[str, Any]) -> tuple[Runner, str]:
-    return Runner.read(data["runner"]), _secret(data["encoded_jit_config"])
+    return Runner.read(data["runner"]), secret(data["encoded_jit_config"])
 
 
 def _token(data: Mapping[str, Any]) -> str:
-    return _secret(data["token"])
-
-
-def _secret(value: object) -> str:
-    """An empty one is as good as none."""
-    if not isinstance(value, str) or not value:
-        raise ValueError("empty")
-    return value
+    return secret(data["token"])
 
 
 def _pages(get: Callable[[int], Answer], key: str, reader: Callable[[Any], T]) -> Iterator[T]:
