@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "shared"))
 
+from peak import wait  # noqa: E402 -- it stands beside this file
+
 from gpu_ci.sandbox.aws import Aws  # noqa: E402 -- found through the line above
 from gpu_ci.sandbox.world import World, open_box, open_world  # noqa: E402 -- the same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from gpu_ci.sandbox.step import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ def _go_online(world: World, cloud: Cloud) -> None:
 
 def measure(world: World, cloud: Cloud, boot: float) -> Measured:
     start = world.begin("start", **cloud.inputs, machine=cloud.machine)
-    start_memory, _ = _wait(start)
+    start_memory, _ = wait(start)
     returned = time.monotonic()
     started = start.result(10)
     if started.exit_code:
@@ -116,7 +116,7 @@ def measure(world: World, cloud: Cloud, boot: float) -> Measured:
     start_calls = world.served.github.counted_calls
     began = time.monotonic()
     stop = world.begin("stop", **cloud.inputs, machine=started.outputs["machine"])
-    stop_memory, paused = _wait(stop, cloud.is_put_away if cloud.is_watched else None)
+    stop_memory, paused = wait(stop, cloud.is_put_away if cloud.is_watched else None)
     ended = time.monotonic()
     if stop.result(10).exit_code or not cloud.is_put_away() or world.runner_names():
         raise SystemExit(stop.result(10).log)
@@ -130,23 +130,6 @@ def measure(world: World, cloud: Cloud, boot: float) -> Measured:
         stop_calls=world.served.github.counted_calls - start_calls,
         stop_memory=stop_memory,
     )
-
-
-def _wait(step: Step, happened: Callable[[], bool] | None = None) -> tuple[float, float]:
-    """Wait for the step's process; return its peak memory in MiB, and when something happened.
-
-    The memory is read from /proc while it lives: what wait4 tells begins with that of this process.
-    """
-    peak, at = 0.0, 0.0
-    status = Path(f"/proc/{step.process.pid}/status")
-    while step.process.poll() is None:
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                peak = max(peak, int(line.split()[1]) / 1024)
-        if happened and not at and happened():
-            at = time.monotonic()
-        time.sleep(0.005)
-    return peak, at
 
 
 def rounds(provider: str, boots: Sequence[float]) -> list[Measured]:

@@ -99,7 +99,7 @@ def desk_at(hub: ServedGitHub, *, now: float | None = None) -> Iterator[Desk]:
 
 def impatient(client: GitHub, seconds: float = 0.15) -> GitHub:
     """Wait in real time no longer than this for an answer, and ask once only."""
-    for line in client._lines():
+    for line in client._lines:
         line.timeout = seconds  # type: ignore[assignment]  # requests takes parts of a second too
         line.tries = 1
     return client

@@ -8,7 +8,7 @@ import re
 import subprocess
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import pytest
 import yaml
@@ -17,16 +17,22 @@ from tests.fakes import REPOSITORY
 from gpu_ci import errors
 from gpu_ci.doctor import NotWell
 from gpu_ci.errors import GpuCiError
-from gpu_ci.inputs import StartInputs, StopInputs, input_names, variable
+from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
 from gpu_ci.providers import PROVIDERS, provider_class
+from gpu_ci.watching.findings import Finding, Report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ROOT = Path(__file__).parents[1]
 ALL = sorted(path.parent.name for path in ROOT.glob("action-*/action.yml"))
 # The actions whose inputs are a dataclass, with the module that sets their outputs.
-ACTIONS: dict[str, tuple[type[StartInputs | StopInputs], str]] = {
+ACTIONS: dict[str, tuple[type[StartInputs | StopInputs | WatchdogInputs], str]] = {
     "action-start": (StartInputs, "start"),
     "action-stop": (StopInputs, "stop"),
+    "action-watchdog": (WatchdogInputs, "watchdog"),
 }
+REQUIRED = {"action-start": ["provider"], "action-stop": ["provider"], "action-watchdog": []}
 PAGES = [
     ROOT / "README.md",
     *(ROOT / action / "README.md" for action in ALL),
@@ -36,6 +42,14 @@ WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.y*ml"))
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
 OURS = re.compile(r"\$/action-[\w-]+|\./.*")
 CALLABLE = [path for path in WORKFLOWS if "workflow_call" in path.read_text()]
+# What watchdog.yml does about the action's inputs that it does not take, and what it takes besides.
+NOT_ASKED = {
+    "scope": "repository",
+    "github-token": "${{ secrets.github-token }}",
+    "app-private-key": "${{ secrets.app-private-key }}",
+    "cache-dir": "${{ inputs.cache && format('{0}/gpu-ci-watchdog', runner.temp) || '' }}",
+}
+ASKED_BESIDES = ["runner", "cache", "aws-role", "aws-region"]
 
 
 def metadata(action: str) -> dict[str, Any]:
@@ -99,8 +113,8 @@ def test_the_defaults_are_those_of_the_code(action: str) -> None:
 def test_what_is_required_has_no_default(action: str) -> None:
     """Every other input can be left out."""
     inputs = metadata(action)["inputs"]
-    assert [name for name, spec in inputs.items() if spec.get("required")] == ["provider"]
-    assert [name for name, spec in inputs.items() if "default" not in spec] == ["provider"]
+    assert [name for name, spec in inputs.items() if spec.get("required")] == REQUIRED[action]
+    assert [name for name, spec in inputs.items() if "default" not in spec] == REQUIRED[action]
 
 
 @pytest.mark.parametrize("action", ALL)
@@ -157,6 +171,15 @@ def test_the_readme_has_every_output(action: str) -> None:
     outputs = metadata(action)["outputs"].items()
     wanted = [[code(name), one_line(spec["description"])] for name, spec in outputs]
     assert table(action, "Outputs") == wanted
+
+
+def test_the_readme_has_every_field_of_the_watchdogs_report() -> None:
+    """Of the whole and of a finding: programs read it."""
+    text = (ROOT / "action-watchdog" / "README.md").read_text()
+    (told,) = re.findall(r"^`report` is (.*?)\n\n", text, re.MULTILINE | re.DOTALL)
+    report = Report(scope="run", dry_run=False, actions_left=0)
+    wanted = [*report.as_json(), *(field.name for field in fields(Finding))]
+    assert sorted(re.findall(r"`(\w+)`", told)) == sorted(wanted)
 
 
 def meanings(options: type[Any]) -> dict[str, str]:
@@ -273,12 +296,46 @@ def examples(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_are_true(page: Path) -> None:
-    """They are YAML, and give our actions only inputs that exist."""
+    """They are YAML, and give our actions only inputs that exist, and all that must be given."""
     steps = [found for each in examples(page) for found in our_steps(yaml.safe_load(each))]
     assert steps
     for name, given in steps:
-        assert set(given) - set(metadata(name)["inputs"]) == set()
-        assert "provider" in given
+        assert set(given) <= set(metadata(name)["inputs"])
+        assert set(given) >= set(REQUIRED[name])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_call_our_workflows_as_they_are(page: Path) -> None:
+    """With inputs and secrets that exist, and every permission that GitHub would refuse to miss."""
+    for text in examples(page):
+        for name, call in our_calls(yaml.safe_load(text)):
+            assert set(call.get("with", {})) <= set(called(name)["inputs"])
+            assert set(call.get("secrets", {})) <= set(called(name)["secrets"])
+            assert call["permissions"] == asked_permissions(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_let_the_watchdog_work(page: Path) -> None:
+    """It may cancel, and is not ended itself before the wait that it looks at."""
+    for text in examples(page):
+        for job in jobs_of(yaml.safe_load(text)):
+            for given in [given for name, given in our_steps(job) if name == "action-watchdog"]:
+                assert job["permissions"]["actions"] == "write"
+                wait = 15 if given.get("scope") == "repository" else 16
+                assert job["timeout-minutes"] >= wait
+
+
+def test_the_check_of_calls_finds_them() -> None:
+    """At any depth, and apart from the steps."""
+    text = """
+    jobs:
+      a: {uses: org/gpu-ci/.github/workflows/watchdog.yml@v1, with: {queue-minutes: 5}}
+      b: {steps: [{uses: org/gpu-ci/action-watchdog@v1}]}
+    """
+    assert [(name, call["with"]) for name, call in our_calls(yaml.safe_load(text))] == [
+        ("watchdog.yml", {"queue-minutes": 5})
+    ]
+    assert our_steps(yaml.safe_load(text)) == [("action-watchdog", {})]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -295,12 +352,200 @@ def test_the_workflows_of_a_page_are_workflows(page: Path, tmp_path: Path) -> No
 
 def our_steps(loaded: object) -> list[tuple[str, dict[str, Any]]]:
     """Return the name and the inputs of every step that uses an action of this repository."""
+    found = users(loaded, "org/gpu-ci/action-")
+    return [(each["uses"].split("/")[2].partition("@")[0], each.get("with", {})) for each in found]
+
+
+def jobs_of(loaded: object) -> list[dict[str, Any]]:
+    """Return every job with steps, of a workflow or of a part of one."""
     match loaded:
-        case {"uses": str(name), "with": dict(given)} if name.startswith("org/gpu-ci/"):
-            return [(name.split("/")[2].partition("@")[0], given)]
+        case {"steps": list()} if isinstance(loaded, dict):
+            return [loaded]
         case dict():
-            return [found for value in loaded.values() for found in our_steps(value)]
-        case list():
-            return [found for value in loaded for found in our_steps(value)]
+            return [found for value in loaded.values() for found in jobs_of(value)]
         case _:
             return []
+
+
+def our_calls(loaded: object) -> list[tuple[str, dict[str, Any]]]:
+    """Return every job that calls a workflow of this repository, with the file's name."""
+    found = users(loaded, "org/gpu-ci/.github/workflows/")
+    return [(each["uses"].split("/")[4].partition("@")[0], each) for each in found]
+
+
+def users(loaded: object, prefix: str) -> list[dict[str, Any]]:
+    """Return every mapping whose `uses` begins so."""
+    match loaded:
+        case {"uses": str(name)} if isinstance(loaded, dict) and name.startswith(prefix):
+            return [loaded]
+        case dict():
+            return [found for value in loaded.values() for found in users(value, prefix)]
+        case list():
+            return [found for value in loaded for found in users(value, prefix)]
+        case _:
+            return []
+
+
+def workflow(name: str) -> dict[str, Any]:
+    # YAML 1.1 takes the word `on` for true.
+    text = (ROOT / ".github" / "workflows" / name).read_text().replace("\non:\n", '\n"on":\n')
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+def called(name: str) -> dict[str, Any]:
+    """Return what a workflow of ours tells its callers: inputs, secrets, outputs."""
+    found: dict[str, Any] = workflow(name)["on"]["workflow_call"]
+    return found
+
+
+def asked_permissions(name: str) -> dict[str, str]:
+    return {
+        scope: level
+        for job in workflow(name)["jobs"].values()
+        for scope, level in job["permissions"].items()
+    }
+
+
+def watchdog_pass() -> dict[str, Any]:
+    """Return the one job of watchdog.yml."""
+    (job,) = workflow("watchdog.yml")["jobs"].values()
+    found: dict[str, Any] = job
+    return found
+
+
+def watchdog_step(job_step: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(s for s in watchdog_pass()["steps"] if s["name"] == job_step)
+    return found
+
+
+def test_the_watchdogs_workflow_asks_what_the_action_asks() -> None:
+    """The same names in the same order, with the same defaults, and what only a workflow can."""
+    inputs, asked = metadata("action-watchdog")["inputs"], called("watchdog.yml")["inputs"]
+    taken = [name for name in inputs if name not in NOT_ASKED]
+    assert list(asked) == [*ASKED_BESIDES, *taken]
+    assert {name: str(asked[name]["default"]).lower() for name in taken} == {
+        name: inputs[name]["default"].lower() for name in taken
+    }
+
+
+def test_every_input_of_the_watchdogs_workflow_reaches_the_action() -> None:
+    """Under its own name; what the workflow alone takes, and each secret, is used in its job."""
+    inputs = metadata("action-watchdog")["inputs"]
+    assert watchdog_step("Watch")["with"] == {
+        name: NOT_ASKED.get(name, f"${{{{ inputs.{name} }}}}") for name in inputs
+    }
+    mentioned = str(watchdog_pass())
+    secrets = called("watchdog.yml")["secrets"]
+    wanted = [f"inputs.{n}" for n in ASKED_BESIDES] + [f"secrets.{n}" for n in secrets]
+    assert [each for each in wanted if not re.search(rf"{each}(?![\w-])", mentioned)] == []
+
+
+def test_the_watchdogs_workflow_hands_out_the_actions_outputs() -> None:
+    """Each of them, through the job, unmixed."""
+    outputs = metadata("action-watchdog")["outputs"]
+    told = called("watchdog.yml")["outputs"]
+    assert {name: spec["value"] for name, spec in told.items()} == {
+        name: f"${{{{ jobs.pass.outputs.{name} }}}}" for name in outputs
+    }
+    assert watchdog_pass()["outputs"] == {
+        name: f"${{{{ steps.watchdog.outputs.{name} }}}}" for name in outputs
+    }
+
+
+def test_the_watchdog_queues_behind_nothing() -> None:
+    """A pass that waits for a stuck one is how a watchdog dies, and each has a limit (pain 4)."""
+    assert list(workflow("watchdog.yml")["on"]) == ["workflow_call"]
+    assert not {"concurrency"} & {*workflow("watchdog.yml"), *watchdog_pass()}
+    assert watchdog_pass()["timeout-minutes"] == 15
+
+
+def test_the_readme_has_what_only_the_watchdogs_workflow_takes() -> None:
+    """Its inputs with their defaults, then its secrets."""
+    asked, secrets = called("watchdog.yml")["inputs"], called("watchdog.yml")["secrets"]
+    wanted = [
+        [
+            code(name),
+            one_line(asked[name]["description"]),
+            code(str(asked[name]["default"]).lower()),
+        ]
+        for name in ASKED_BESIDES
+    ] + [
+        [f"{code(name)} (secret)", one_line(spec["description"]), ""]
+        for name, spec in secrets.items()
+    ]
+    assert table("action-watchdog", "The workflow") == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "state", "steps"),
+    [
+        ({}, "success", ["Fetch what the last pass kept", "Watch", "Keep what was read"]),
+        ({"inputs.cache": False}, "success", ["Watch"]),
+        ({"inputs.cache": False, "inputs.aws-role": "r"}, "success", ["Log in to AWS", "Watch"]),
+        ({}, "failure", ["Watch", "Keep what was read"]),
+        ({"inputs.cache": False, "inputs.aws-role": "r"}, "failure", ["Watch"]),
+        ({"inputs.aws-role": "r"}, "cancelled", []),
+    ],
+)
+def test_the_steps_of_the_watchdogs_workflow_run_when_they_should(
+    given: dict[str, Any], state: str, steps: list[str]
+) -> None:
+    """`state` is the job's before the step: what failed keeps nobody from watching the queue."""
+    known = {**defaults(), **given}
+    run = [each["name"] for each in watchdog_pass()["steps"] if would_run(each, known, state)]
+    assert run == steps
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "value"),
+    [
+        ({}, "cache-dir", "/tmp/gpu-ci-watchdog"),
+        ({"inputs.cache": False}, "cache-dir", ""),
+        ({"secrets.aws-access-key-id": "stored"}, "AWS_ACCESS_KEY_ID", "stored"),
+        (
+            {"secrets.aws-access-key-id": "stored", "env.AWS_ACCESS_KEY_ID": "of the role"},
+            "AWS_ACCESS_KEY_ID",
+            "of the role",
+        ),
+        (
+            {"secrets.aws-secret-access-key": "stored", "env.AWS_SECRET_ACCESS_KEY": "of the role"},
+            "AWS_SECRET_ACCESS_KEY",
+            "of the role",
+        ),
+        ({}, "AWS_SECRET_ACCESS_KEY", ""),
+    ],
+)
+def test_the_watchdogs_workflow_fills_in_what_is_meant(
+    given: dict[str, Any], name: str, value: str
+) -> None:
+    """A folder where a cache is wanted, and a role's credentials before stored ones."""
+    known = {**defaults(), "runner.temp": "/tmp", **given}
+    values = watchdog_step("Watch")["with"] | watchdog_step("Watch")["env"]
+    assert (evaluate(values[name], known, "success") or "") == value
+
+
+def defaults() -> dict[str, Any]:
+    asked = called("watchdog.yml")["inputs"]
+    return {f"inputs.{name}": spec["default"] for name, spec in asked.items()}
+
+
+def would_run(job_step: dict[str, Any], known: Mapping[str, Any], state: str) -> bool:
+    """Say whether a step runs; GitHub puts `success()` before a condition that asks no state."""
+    condition = str(job_step.get("if", "true")).removeprefix("${{").removesuffix("}}")
+    if not re.search(r"\b(success|failure|cancelled|always)\(\)", condition):
+        condition = f"success() && ({condition})"
+    return bool(evaluate(condition, known, state))
+
+
+def evaluate(expression: str, known: Mapping[str, Any], state: str) -> Any:
+    """Return what an expression of GitHub's is worth: names, strings, `!`, `&&`, `||`, `!=`."""
+    text = expression.strip().removeprefix("${{").removesuffix("}}").strip()
+    text = re.sub(r"\b(inputs|secrets|env|github|runner)\.[\w-]+", r"known.get('\g<0>')", text)
+    text = re.sub(r"!(?!=)", " not ", text).replace("&&", " and ").replace("||", " or ")
+    functions = {
+        "success": lambda: state == "success",
+        "cancelled": lambda: state == "cancelled",
+        "format": str.format,
+    }
+    return eval(text, {"known": known, "true": True, **functions})

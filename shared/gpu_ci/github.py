@@ -141,7 +141,8 @@ class GitHub:
     """A repository's or organisation's runners, and the repository's runs.
 
     `scope` is `repos/owner/name` or `orgs/name`. Runs are read with the job's own token first, if
-    there is one: it has a rate limit of its own, and the other token need not read them.
+    there is one: it has a rate limit of its own, and the other token need not read them. With
+    `lasting` they are read with the other one first: an ETag is good for the token that got it.
     """
 
     def __init__(
@@ -152,13 +153,16 @@ class GitHub:
         repository: str,
         run_line: Line | None = None,
         mask: Callable[[str], None] = lambda _secret: None,
+        lasting: bool = False,
     ) -> None:
         self.line = line
         self.scope = scope
         self._runners = f"/{scope}/actions/runners"
         self._runs = f"/repos/{repository}/actions/runs"
         other = replace(line, cures={**line.cures, 403: RUN_CURE, 404: RUN_CURE})
-        self._run_lines = [run_line, other] if run_line else [other]
+        lines = [run_line, other] if run_line else [other]
+        self._run_lines = lines[::-1] if lasting else lines
+        self._lines = [line, *lines]
         self._seen_at = float("-inf")
         self._mask = mask
 
@@ -172,6 +176,7 @@ class GitHub:
         deadline: Deadline,
         say: Callable[[str], None],
         mask: Callable[[str], None],
+        lasting: bool = False,
     ) -> GitHub:
         """Make the client. A GitHub App is asked for a token of one hour, narrowed to this scope."""
 
@@ -183,35 +188,40 @@ class GitHub:
         mask(token)
         other = inputs.run_token != token
         run_line = line(inputs.run_token) if inputs.run_token and other else None
-        return cls(line(token), scope=scope, repository=repository, run_line=run_line, mask=mask)
+        return cls(
+            line(token),
+            scope=scope,
+            repository=repository,
+            run_line=run_line,
+            mask=mask,
+            # An App's token is a new one each time, and may not read runs.
+            lasting=lasting and bool(inputs.token),
+        )
 
     @property
     def counted(self) -> int:
         """How many requests so far counted against a rate limit."""
-        return sum(line.counted for line in self._lines())
+        return sum(line.counted for line in self._lines)
 
     def until(self, deadline: Deadline) -> None:
         """From now on wait for limits and outages no longer than this deadline."""
-        for line in self._lines():
+        for line in self._lines:
             line.deadline = deadline
 
     def hurry(self, deadline: Deadline) -> None:
         """From now on every call ends, with an answer or an error, within about two seconds."""
-        for line in self._lines():
+        for line in self._lines:
             line.hurry(deadline)
 
     def share(self, known: dict[str, Answer]) -> None:
         """Keep the answers that have an ETag here, where a later pass may find them."""
-        for line in self._lines():
+        for line in self._lines:
             line.known = known
 
     def spare(self, part: float) -> None:
         """From now on leave this part of each hourly limit to others; reading ends before."""
-        for line in self._lines():
+        for line in self._lines:
             line.spared = part
-
-    def _lines(self) -> list[Line]:
-        return [self.line, *self._run_lines]
 
     # Runners
 
@@ -426,10 +436,10 @@ class GitHub:
                 if self._run(line, run_id).status != "completed":
                     raise
 
-        self._reading(ask)
+        self._reading(ask, drops=False)  # what may not cancel may read
 
-    def _reading(self, ask: Callable[[Line], T]) -> T:
-        """Ask with the job's own token, and with the other one if that may not.
+    def _reading(self, ask: Callable[[Line], T], *, drops: bool = True) -> T:
+        """Ask with one token, and with the other one if that may not; `drops` says that it never may.
 
         Raises Absent only if the token may see the other runs.
         """
@@ -437,7 +447,10 @@ class GitHub:
         for line in first:
             try:
                 return ask(line)
-            except (Forbidden, Absent, Limited):
+            except Forbidden:
+                if drops:
+                    self._run_lines = [last]
+            except (Absent, Limited):
                 continue
         try:
             return ask(last)

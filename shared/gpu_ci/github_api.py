@@ -120,6 +120,7 @@ class Line:
     spared: float = 0.0
     counted: int = field(default=0, init=False)
     _reserve: Reserve | None = field(default=None, init=False)
+    _was_free: bool = field(default=False, init=False)
     _local: threading.local = field(default_factory=threading.local, init=False)
 
     def hurry(self, deadline: Deadline) -> None:
@@ -136,7 +137,8 @@ class Line:
         url = path + (
             "?" + "&".join(f"{k}={_quoted(v)}" for k, v in query.items()) if query else ""
         )
-        if url not in self.known:
+        # What will be a 304 costs nothing; an ETag of another token's, though, makes none.
+        if not (url in self.known and self._was_free):
             self._spare(url)
         return self._send("GET", url, tries=self.tries, trim=trim)
 
@@ -218,7 +220,8 @@ class Line:
         target = url
         for _ in range(REDIRECTS):
             reply = self._exchange(verb, target, headers, body)
-            self.counted += reply.status != HTTPStatus.NOT_MODIFIED
+            self._was_free = reply.status == HTTPStatus.NOT_MODIFIED
+            self.counted += not self._was_free
             self._reserve = Reserve.read(reply.headers) or self._reserve
             if reply.status not in MOVED or "location" not in reply.headers:
                 return reply

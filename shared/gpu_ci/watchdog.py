@@ -97,6 +97,7 @@ class Watchdog:
             deadline=Deadline.after(PASS_SECONDS, clock),
             say=actions.say,
             mask=actions.mask,
+            lasting=inputs.scope == "repository",
         )
         return cls(
             inputs=inputs,

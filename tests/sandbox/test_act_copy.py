@@ -125,6 +125,26 @@ def test_our_actions_get_this_machine() -> None:
     }
 
 
+def test_the_watchdog_looks_at_this_machine_if_at_any() -> None:
+    """Its queue is the sandbox's; machines are this one's, and only where the workflow names some."""
+    job = job_of("""
+    steps:
+      - uses: any-owner/gpu-ci/action-watchdog@0123abc
+      - uses: any-owner/gpu-ci/action-watchdog@0123abc
+        with: {queue-minutes: 5, labels: gpu-*, cache-dir: /kept, app-id: 1, app-private-key: k}
+      - uses: any-owner/gpu-ci/action-watchdog@0123abc
+        with: {scope: repository, providers: "ec2, jarvislabs", region: r, machine-name: box}
+""")
+    plain, chosen, whole = (step["with"] for step in job["steps"][1:4])
+    assert plain == {}
+    assert chosen == {
+        "queue-minutes": 5,
+        "labels": "gpu-*",
+        "github-token": "${{ secrets.GPU_CI_DEMO_TOKEN }}",
+    }
+    assert whole == {"scope": "repository", "providers": "local", "provider-options": OPTIONS}
+
+
 def test_what_was_changed_is_said() -> None:
     """The demo says that it rents nothing from the cloud that the workflow names."""
     made = copy("""
@@ -220,11 +240,17 @@ def test_all_problems_are_told_at_once() -> None:
     assert len(problems_of(text)) == 3
 
 
-@pytest.mark.parametrize("page", ["README.md", "action-start/README.md"])
-def test_the_workflows_to_paste_can_be_tried(page: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "jobs"),
+    [
+        ("README.md", ("start", "test", "watch", "stop")),
+        ("action-start/README.md", ("start", "test", "stop")),
+    ],
+)
+def test_the_workflows_to_paste_can_be_tried(page: str, jobs: tuple[str, ...]) -> None:
     """What a reader pastes first runs in the demo; logging in to the cloud is left out, and told."""
     text = (ROOT / page).read_text().partition("```yaml\n")[2].partition("```")[0]
     made = copy(text)
-    assert made.jobs == ("start", "test", "stop")
+    assert made.jobs == jobs
     assert "configure-aws-credentials" not in made.content
     assert any("configure-aws-credentials is left out" in note for note in made.notes)

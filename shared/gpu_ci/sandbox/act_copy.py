@@ -44,7 +44,7 @@ NAMED: Final = r"\b{0}(?:\.([A-Za-z_]\w*)|\[\s*'([A-Za-z_]\w*)'\s*\])"
 # Inputs of our actions that mean nothing here, or that must not be done to this machine.
 LEFT_OUT: Final = {
     "machine-name", "region", "market", "image", "disk-gb", "organization", "runner-group",
-    "setup-script", "github-api-url", "app-id", "app-private-key",
+    "setup-script", "github-api-url", "app-id", "app-private-key", "cache-dir",
 }  # fmt: skip
 
 
@@ -190,9 +190,10 @@ class _Rewriting:
     def _inputs(self, job: str, folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return one of our action's inputs for this machine, and note what was changed."""
         action = yaml.safe_load((self.place.actions / folder / "action.yml").read_text())
-        forced = {"provider": "local", "provider-options": self.place.options}
-        if "providers" in given:
-            forced["providers"] = "local"
+        chosen = "provider" if "provider" in action["inputs"] else "providers"
+        forced = {}
+        if chosen == "provider" or given.get(chosen):
+            forced = {chosen: "local", "provider-options": self.place.options}
         if self.place.gpus:
             forced["gpus"] = self.place.gpus
         if given.get("app-id"):

@@ -53,6 +53,9 @@ def sweep(sources: Sequence[Source], report: Report, deadline: Deadline) -> None
     first = {each.key for source in sources for each in source.look()}
     if not first:
         return
+    if not deadline.allows(APART_SECONDS):
+        report.see_not("What may be left over was seen once only: time was up.")
+        return
     deadline.clock.sleep(APART_SECONDS)
     for source in sources:
         for each in source.look():

@@ -9,6 +9,7 @@ from gpu_ci.errors import Absent, GitHubError, Limited
 from gpu_ci.waiting import Deadline, growing
 from gpu_ci.watching.cancelling import insist
 from gpu_ci.watching.findings import Finding
+from gpu_ci.watching.leftovers import PACE_SECONDS
 from gpu_ci.watching.waits import HELD, advice, is_taken
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ class RunSweep:
                 self._left(stuck, "would be cancelled" if self.report.dry_run else LATER)
                 return False
             insist(lambda: self.github.cancel(str(stuck.run.id)), self.deadline)
+            self.deadline.clock.sleep(PACE_SECONDS)
         except GitHubError as error:
             self._left(stuck, "not cancelled")
             self.report.troubles.append(f"Run {stuck.run.id} could not be cancelled. {error}")
