@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancellation
-from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, NeverPickedUp, StillThere
+from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, StillThere
 from gpu_ci.github import GitHub, Run
 from gpu_ci.identity import Identity, our_label, run_prefix
 from gpu_ci.inputs import WatchdogInputs
 from gpu_ci.needs import Asker
 from gpu_ci.providers import keeper, provider_class
 from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
-from gpu_ci.watching.cancelling import insist
-from gpu_ci.watching.findings import Finding, Report
+from gpu_ci.watching.findings import Report
 from gpu_ci.watching.in_run import Watch
 from gpu_ci.watching.kept import KeptMachines
 from gpu_ci.watching.leftovers import sweep
 from gpu_ci.watching.machines import Machines
 from gpu_ci.watching.memory import Memory
+from gpu_ci.watching.own_run import OwnRun
 from gpu_ci.watching.owners import Sight
 from gpu_ci.watching.registrations import Registrations
 from gpu_ci.watching.runs import RunSweep
-from gpu_ci.watching.waits import OURS, Rule, advice
+from gpu_ci.watching.waits import OURS, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,14 +33,12 @@ if TYPE_CHECKING:
     from gpu_ci.providers import Provider
     from gpu_ci.waiting import Clock
     from gpu_ci.watching.leftovers import Source
-    from gpu_ci.watching.waits import Wait
 
 # A pass ends after so many seconds, whatever GitHub and the clouds do; the next one goes on.
 PASS_SECONDS: Final = 480.0
 # What reading leaves of a token's hourly limit: the job's own token is every workflow's of the
 # repository, and one that a watchdog has used up fails them all.
 SPARED: Final = 0.2
-CANCEL_SECONDS: Final = 60.0
 UNSEEN: Final = (
     "Machines and registrations were not looked at: runners could not be seen, and without that "
     "nobody knows which are busy."
@@ -122,23 +120,21 @@ class Watchdog:
     def watch_run(self) -> None:
         """Watch this run's attempt until each watched job has a runner.
 
-        Raises NeverPickedUp after it has cancelled the run for one that waited too long: told first,
-        since the cancel ends this process too.
+        Raises NeverPickedUp after it has cancelled the run for one that waited too long.
         """
         late = self._watch().until_picked_up()
-        if not late:
-            return
-        self.cancellation.finish()
-        dry_run = self.report.dry_run
-        self._note(
-            late, "would be cancelled" if dry_run else "the run is cancelled", acted=not dry_run
+        if late:
+            self.cancellation.finish()
+            self._own_run().end(late, self.runners())
+
+    def _own_run(self) -> OwnRun:
+        return OwnRun(
+            run_id=self.identity.run_id,
+            github=self.github,
+            clock=self.clock,
+            report=self.report,
+            tell=self.tell,
         )
-        failure = self._failure()
-        actions.say(str(failure))
-        self.tell()
-        if not dry_run:
-            self._cancel_run(failure)
-        raise failure
 
     def _watch(self) -> Watch:
         run_id, attempt = int(self.identity.run_id), int(self.identity.attempt)
@@ -150,35 +146,6 @@ class Watchdog:
             clock=self.clock,
             runners=self.runners,
         )
-
-    def _note(self, late: Sequence[Wait], done: str, *, acted: bool) -> None:
-        now, runners = self.clock.now(), self.runners()
-        self.report.findings = [
-            Finding(
-                kind="run",
-                what=f"run {self.identity.run_id}",
-                why="; ".join(wait.told(now) for wait in late),
-                since=min(wait.since for wait in late),
-                done=done,
-                acted=acted,
-                advice=advice(late[0], runners),
-            )
-        ]
-
-    def _failure(self) -> NeverPickedUp:
-        (found,) = self.report.findings
-        what = f"{found.why[0].upper()}{found.why[1:]}: {found.done}."
-        return NeverPickedUp(what, found.advice)
-
-    def _cancel_run(self, failure: NeverPickedUp) -> None:
-        patience = Deadline.after(CANCEL_SECONDS, self.clock)
-        self.github.until(patience)
-        try:
-            insist(lambda: self.github.cancel(self.identity.run_id), patience)
-        except GitHubError as error:
-            failure.add_note(f"The run could not be cancelled, and waits on. {error}")
-            (found,) = self.report.findings
-            self.report.findings = [replace(found, done="not cancelled", acted=False)]
 
     def _labels(self) -> tuple[str, ...]:
         """Return what is watched: what the user says, or ours and those of this run's runners."""
@@ -210,6 +177,7 @@ class Watchdog:
         try:
             self._sweep_runs(memory, deadline)
             self._sweep_leftovers(deadline)
+            self.report.whole = True
         finally:
             self._keep(memory)
 
@@ -234,15 +202,18 @@ class Watchdog:
 
         Who names providers relies on it, so that is an error then, and a notice otherwise.
         """
-        if self.runners() is not None:
-            try:
-                sweep(self._sources(deadline), self.report, deadline)
-            except GitHubError as error:
-                self.report.failures.append(error)
-        elif self.providers:
+        if self.blind and self.providers:
             self.report.failures.append(Forbidden(UNSEEN, UNSEEN_CURE))
-        else:
+        elif not self.providers and self.runners() is None:
             self.report.see_not(f"{UNSEEN} {UNSEEN_CURE}")
+        else:
+            self._sweep_twice(deadline)
+
+    def _sweep_twice(self, deadline: Deadline) -> None:
+        try:
+            sweep(self._sources(deadline), self.report, deadline)
+        except GitHubError as error:
+            self.report.failures.append(error)
 
     def _sources(self, deadline: Deadline) -> list[Source]:
         machines = Machines(

@@ -39,7 +39,7 @@ class Report:
 
     `unseen` is what it could not look at; `troubles` is what should have been ended and was not;
     `failures` are errors that kept it from a whole part of its work. `actions_left` bounds how many
-    runs and machines it may still end.
+    runs and machines it may still end; `whole` is set when all was looked at that can be.
     """
 
     scope: str
@@ -49,6 +49,7 @@ class Report:
     unseen: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     failures: list[GpuCiError] = field(default_factory=list)
+    whole: bool = False
 
     def may_act(self) -> bool:
         """Take one of the actions that are left, if there is one."""
@@ -76,11 +77,12 @@ class Report:
 
     def lines(self) -> list[str]:
         """Return it for the log, a line for each finding."""
-        return [_line(each) for each in self.findings] or [
-            "Nothing waits too long, and nothing is left over."
-            if not self.failures
-            else "Nothing was found in what could be read."
-        ]
+        return [_line(each) for each in self.findings] or [self._nothing()]
+
+    def _nothing(self) -> str:
+        if self.whole and not self.failures:
+            return "Nothing waits too long, and nothing is left over."
+        return "Nothing was found in what could be looked at."
 
     def summary(self) -> str:
         """Return it for the job's summary page."""

@@ -50,10 +50,10 @@ class Watch:
         """
         self.quiet_since = self.heard_at = self.clock.now()
         while True:
-            jobs = self._look() or []
-            if self._overdue(jobs) and (late := self._look_again()):
+            jobs = self._look()
+            if jobs is not None and self._overdue(jobs) and (late := self._look_again()):
                 return late
-            if jobs and self._is_done(jobs):
+            if jobs is not None and self._is_done(jobs):
                 return []
             self.clock.sleep(LOOK_SECONDS)
 
@@ -112,8 +112,8 @@ class Watch:
 
     def _look_again(self) -> list[Wait]:
         """Return what still waits too long: a runner may have taken it at the last moment."""
-        jobs, runners = self._look(), self.runners()
-        return [w for w in self._overdue(jobs or []) if not is_taken(w, runners or ())]
+        jobs, runners = self._look() or [], self.runners() or ()
+        return [wait for wait in self._overdue(jobs) if not is_taken(wait, jobs, runners)]
 
 
 def _picked_up(watched: Sequence[Job]) -> str:

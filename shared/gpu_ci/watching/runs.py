@@ -109,12 +109,13 @@ class RunSweep:
         young = self.deadline.clock.now() - run.started_at < self.rule.limit
         return not run.over and run.event != GITHUBS_OWN and (run.attempt > 1 or not young)
 
-    def _late(self, run: Run) -> list[Wait]:
-        """Return the waits of a run that are over, the longest first."""
+    def _late(self, run: Run, runners: Sequence[Runner] = ()) -> list[Wait]:
+        """Return the waits of a run that are over, the longest first; none that a runner has taken."""
         now, jobs = self.deadline.clock.now(), self.github.jobs(str(run.id))
         self._note_held(jobs, now)
-        late = [w for w in self.rule.waits(run, jobs, self._held) if w.is_over(now)]
-        return sorted(late, key=lambda wait: wait.since)
+        late = [wait for wait in self.rule.waits(run, jobs, self._held) if wait.is_over(now)]
+        free = [wait for wait in late if not is_taken(wait, jobs, runners)]
+        return sorted(free, key=lambda wait: wait.since)
 
     def _note_held(self, jobs: Sequence[Job], now: float) -> None:
         """Remember until when a job waited for something else: it is queued since then only."""
@@ -145,7 +146,7 @@ class RunSweep:
         if run.over or run.attempt != stuck.run.attempt:
             return False
         stuck.runners = self.runners()
-        late = [w for w in self._late(run) if not is_taken(w, stuck.runners or ())]
+        late = self._late(run, stuck.runners or ())
         stuck.waits = late or stuck.waits
         return bool(late)
 

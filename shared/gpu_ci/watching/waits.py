@@ -100,10 +100,13 @@ def fitting(job: Job, runners: Sequence[Runner]) -> list[Runner]:
     return [each for each in runners if asked <= {label.lower() for label in each.labels}]
 
 
-def is_taken(wait: Wait, runners: Sequence[Runner]) -> bool:
-    """Say whether a busy runner has a label that no other job can have: it has this job."""
-    ours = [label for label in wait.job.labels if read_label(label)]
-    return bool(ours) and any(runner.busy for runner in fitting(wait.job, runners))
+def is_taken(wait: Wait, jobs: Sequence[Job], runners: Sequence[Runner]) -> bool:
+    """Say whether a busy runner must have this job: its label is only this run's, and no other job of
+    the run is on it."""
+    if not any(read_label(label) for label in wait.job.labels):
+        return False
+    on = {job.runner_name for job in jobs if job.status == "in_progress"}
+    return any(runner.busy and runner.name not in on for runner in fitting(wait.job, runners))
 
 
 def advice(wait: Wait, runners: Sequence[Runner] | None) -> str:
@@ -144,7 +147,10 @@ def _cure(wait: Wait, runners: Sequence[Runner] | None) -> str:
     if not any(runner.online for runner in found):
         return "Its machine has ended or lost its network: use 'Re-run all jobs'."
     if all(runner.busy for runner in found if runner.online):
-        return "Rent more machines, or raise queue-minutes."
+        return (
+            "A machine of this library takes one job: start one for each. With runners of your own, "
+            "raise queue-minutes."
+        )
     return (
         "Look under Settings, Actions, Runners whether its group may serve this repository; if it "
         "may, the runner hangs: use 'Re-run all jobs'."

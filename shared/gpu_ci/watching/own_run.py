@@ -1,0 +1,70 @@
+"""Ends the run that the watch is part of: tells why first, since the cancel ends the teller too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from gpu_ci import actions
+from gpu_ci.errors import GitHubError, NeverPickedUp
+from gpu_ci.waiting import Deadline
+from gpu_ci.watching.cancelling import insist
+from gpu_ci.watching.findings import Finding
+from gpu_ci.watching.waits import advice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gpu_ci.github import GitHub, Runner
+    from gpu_ci.waiting import Clock
+    from gpu_ci.watching.findings import Report
+    from gpu_ci.watching.waits import Wait
+
+CANCEL_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnRun:
+    """The run to be ended; `tell` writes the report to where people and programs read it."""
+
+    run_id: str
+    github: GitHub
+    clock: Clock
+    report: Report
+    tell: Callable[[], None]
+
+    def end(self, late: Sequence[Wait], runners: Sequence[Runner] | None) -> NoReturn:
+        """Cancel the run, so that its `always()` jobs go on. Raises NeverPickedUp."""
+        dry_run = self.report.dry_run
+        done = "would be cancelled" if dry_run else "the run is cancelled"
+        found = self._found(late, runners, done, acted=not dry_run)
+        self.report.findings = [found]
+        failure = NeverPickedUp(f"{found.why[0].upper()}{found.why[1:]}: {done}.", found.advice)
+        actions.say(str(failure))
+        self.tell()
+        if not dry_run:
+            self._cancel(found, failure)
+        raise failure
+
+    def _found(
+        self, late: Sequence[Wait], runners: Sequence[Runner] | None, done: str, *, acted: bool
+    ) -> Finding:
+        now = self.clock.now()
+        return Finding(
+            kind="run",
+            what=f"run {self.run_id}",
+            why="; ".join(wait.told(now) for wait in late),
+            since=min(wait.since for wait in late),
+            done=done,
+            acted=acted,
+            advice=advice(late[0], runners),
+        )
+
+    def _cancel(self, found: Finding, failure: NeverPickedUp) -> None:
+        patience = Deadline.after(CANCEL_SECONDS, self.clock)
+        self.github.until(patience)
+        try:
+            insist(lambda: self.github.cancel(self.run_id), patience)
+        except GitHubError as error:
+            failure.add_note(f"The run could not be cancelled, and waits on. {error}")
+            self.report.findings = [replace(found, done="not cancelled", acted=False)]
