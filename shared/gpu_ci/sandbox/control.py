@@ -3,7 +3,8 @@
     GET   state              runners, runs and jobs with their logs
     POST  runs               {"repository", …}: a run without jobs
     PATCH runs/<id>          {"status", "conclusion", …}: contradict what follows from its jobs
-    POST  jobs               {"repository" or "run", "name", "labels", "script", "env", "always"}
+    POST  jobs               {"repository" or "run", "name", "labels", "script", "env", "always",
+                             "status": "waiting" or "pending"}
     GET   jobs/<id>          one job with its log
     PATCH jobs/<id>          {"status", "conclusion", …}: as if a runner elsewhere had done it
     PUT   limits             {"remaining", "reset_in", "token", "status"} or {"secondary": {…}}
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 control = Blueprint("control", __name__, url_prefix="/_sandbox")
 
 RUN_FIELDS = {"name", "event", "branch", "sha", "path", "actor", "status", "conclusion"}
-JOB_FIELDS = {"status", "conclusion", "runner_id", "runner_name", "created_at"}
+JOB_FIELDS = {"status", "conclusion", "runner_id", "runner_name", "created_at", "started_at"}
 
 
 @control.get("/state")
@@ -79,6 +80,7 @@ def queue_job() -> ResponseReturnValue:
         sent.get("script", "true"),
         env=sent.get("env"),
         always=sent.get("always", False),
+        status=sent.get("status", "queued"),
     )
     return _job(made), HTTPStatus.CREATED
 

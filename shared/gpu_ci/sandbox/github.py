@@ -7,20 +7,29 @@ import secrets
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Unpack
 
 from gpu_ci.sandbox.limits import Limits, Secondary
-from gpu_ci.sandbox.records import JobState, Repository, RunnerGroup, RunnerState, RunState
+from gpu_ci.sandbox.records import (
+    JobState,
+    Quirks,
+    QuirkState,
+    Repository,
+    RunnerGroup,
+    RunnerState,
+    RunState,
+)
 from gpu_ci.sandbox.runners import Lifetimes, Runners
 from gpu_ci.sandbox.runs import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from gpu_ci.sandbox.alarms import Due
     from gpu_ci.sandbox.credentials import App, Credential
     from gpu_ci.sandbox.limits import Status
-    from gpu_ci.sandbox.records import Conclusion, Job, Run, Runner, Visibility
+    from gpu_ci.sandbox.records import Conclusion, Job, JobStatus, Run, Runner, Visibility
 
 REGISTRATION_TOKEN_SECONDS = 3600
 
@@ -47,6 +56,7 @@ class GitHub:
     ) -> None:
         self.clock = clock
         self.lifetimes = lifetimes or Lifetimes()
+        self._quirks = Quirks()
         self.changed = threading.Condition(threading.RLock())
         self.repositories: dict[str, Repository] = {}
         self.groups: list[RunnerGroup] = []
@@ -60,7 +70,8 @@ class GitHub:
         """Forget runners, runs, jobs and limits; repositories, groups and tokens stay."""
         with self.changed:
             self.runners = Runners(self.clock)
-            self.runs = Runs(self.clock)
+            self.runs = Runs(self.clock, self._quirks)
+            self._offered: object = None
             self.limits = Limits(self.clock)
             self.changed.notify_all()
 
@@ -203,6 +214,23 @@ class GitHub:
         with self.turn():
             return self.runs.start(repository, run_id, **details)
 
+    def start_runs(
+        self,
+        repository: str,
+        count: int,
+        jobs: Mapping[str, Sequence[str]],
+        state: JobState | None = None,
+        **details: Unpack[RunState],
+    ) -> list[Run]:
+        """So many runs in one turn, each with the same jobs (labels by name) in the same state."""
+        with self.turn():
+            more = self._implied(state or {}, "queued")
+            runs = [self.runs.start(repository, **details) for _ in range(count)]
+            for run in runs:
+                for name, labels in jobs.items():
+                    self.runs.queue(run, name, labels, "true", **more)
+            return runs
+
     def queue_job(
         self,
         run: Run | int,
@@ -212,23 +240,36 @@ class GitHub:
         *,
         env: Mapping[str, str] | None = None,
         always: bool = False,
+        status: JobStatus = "queued",
     ) -> Job:
-        """Queue a job of the run's latest attempt; `script` runs under bash on the runner."""
+        """Queue a job of the run's latest attempt; `script` runs under bash on the runner.
+
+        With another `status` it waits for approval (waiting) or for its concurrency group (pending).
+        """
         with self.turn():
             known = self._run(run if isinstance(run, int) else run.id)
-            return self.runs.queue(known, name, labels, script, env=env or {}, always=always)
+            more = JobState(env=env or {}, always=always, status=status)
+            return self.runs.queue(known, name, labels, script, **more)
 
     def set_job(self, job_id: int, **changes: Unpack[JobState]) -> Job:
         """Change fields of a job by hand, e.g. a hosted one that no runner here takes.
 
-        A conclusion completes it; a status of in_progress begins it.
+        A conclusion completes it; a status of in_progress begins it; one of queued ends its wait
+        for an approval or its concurrency group, and its time in the queue begins.
         """
         with self.turn():
-            if changes.get("conclusion"):
-                self.runs.change(job_id, status="completed", completed_at=self.clock())
-            elif changes.get("status") == "in_progress":
-                self.runs.change(job_id, started_at=self.clock())
-            return self.runs.change(job_id, **changes)
+            known = self.job(job_id)
+            return self.runs.change(job_id, **self._implied(changes, known.status))
+
+    def _implied(self, changes: JobState, before: JobStatus) -> JobState:
+        """The changes and what follows from them."""
+        now = self.clock()
+        status = changes.get("status")
+        if changes.get("conclusion"):
+            return {"status": "completed", "completed_at": now, **changes}
+        if status == "in_progress" or (status == "queued" and before in {"waiting", "pending"}):
+            return {"started_at": now, **changes}
+        return changes
 
     def set_run(self, run_id: int, **changes: Unpack[RunState]) -> Run:
         """Change fields of a run by hand; `status` and `conclusion` then outrank the jobs'."""
@@ -247,6 +288,12 @@ class GitHub:
         if found is None:
             raise KeyError(job_id)
         return found
+
+    def set_quirks(self, **quirks: Unpack[QuirkState]) -> None:
+        """Behave in another of the ways that were reported; `quirks` are fields of `Quirks`."""
+        with self.turn():
+            self._quirks = replace(self._quirks, **quirks)
+            self.runs.adopt(self._quirks)
 
     def _run(self, run_id: int) -> Run:
         found = self.runs.get(run_id)
@@ -299,7 +346,7 @@ class GitHub:
             held = [job for job in self.runs.jobs(run.id, run.attempt) if not job.completed]
             self.runs.cancel(run, force=force)
             for job in held:
-                if self.runs.change(job.id).completed and job.runner_id is not None:
+                if self.job(job.id).completed and job.runner_id is not None:
                     self._release(job.runner_id)
 
     def finish(self, job: Job, conclusion: Conclusion) -> None:
@@ -318,27 +365,26 @@ class GitHub:
     # -- what the clock and the queue make due
 
     def _settle(self) -> None:
-        for job in self.runs.jobs():
-            if not job.completed:
-                self._settle_job(job)
+        for job, due in self.runs.due(self.lifetimes):
+            self._settle_job(job, due)
+        for job in self.runs.held():
+            if self._lost(job):
+                self.finish(job, "failure")
         self.runners.expire(self.lifetimes)
         self._hand_out()
 
-    def _settle_job(self, job: Job) -> None:
-        now = self.clock()
-        runner = self.runners.get(job.runner_id) if job.runner_id is not None else None
-        if job.cancelled_at is not None and now - job.cancelled_at >= self.lifetimes.cancelling:
+    def _settle_job(self, job: Job, due: Due) -> None:
+        if due == "cancelling":
             self.finish(job, "cancelled")
-        elif job.assigned_at is not None and now - job.assigned_at >= self.lifetimes.pickup:
+        elif due == "pickup":
             self._take_back(job)
-        elif self._given_up(job, runner, now):
+        else:
             self.finish(job, "failure")
 
-    def _given_up(self, job: Job, runner: Runner | None, now: float) -> bool:
-        if job.status == "queued":
-            return now - job.created_at >= self.lifetimes.queued
+    def _lost(self, job: Job) -> bool:
+        runner = self.runners.get(job.runner_id) if job.runner_id is not None else None
         heard_at = runner.heard_at if runner and job.status == "in_progress" else None
-        return heard_at is not None and now - heard_at >= self.lifetimes.lost
+        return heard_at is not None and self.clock() - heard_at >= self.lifetimes.lost
 
     def _take_back(self, job: Job) -> None:
         if job.runner_id is not None and self.runners.get(job.runner_id):
@@ -346,21 +392,25 @@ class GitHub:
         self.runs.take_back(job)
 
     def _hand_out(self) -> None:
-        for job in self.runs.jobs():
-            if job.status == "queued" and job.runner_id is None:
-                runner = self._runner_for(job)
-                if runner:
-                    self.runners.change(runner.id, job_id=job.id, idle_since=None)
-                    self.runs.hand_to(job, runner, self.group_of(runner))
+        """Give queued jobs to idle runners, unless both are those that did not fit before."""
+        idle = [
+            each for each in self.runners.all() if each.online and not each.busy and each.session
+        ]
+        offer = (self.runs, self.runs.changes, [(each.id, each.labels) for each in idle])
+        if not idle or offer == self._offered:
+            return
+        self._offered = offer
+        for job in self.runs.wanting():
+            runner = self._fitting(job, idle)
+            if runner:
+                idle.remove(runner)
+                self.runners.change(runner.id, job_id=job.id, idle_since=None)
+                self.runs.hand_to(job, runner, self.group_of(runner))
 
-    def _runner_for(self, job: Job) -> Runner | None:
+    def _fitting(self, job: Job, idle: Sequence[Runner]) -> Runner | None:
         run = self.runs.get(job.run_id)
         repository = self.repositories[run.repository] if run else None
-        fitting = (
-            runner
-            for runner in self.runners.all()
-            if runner.online and not runner.busy and runner.session and runner.accepts(job.labels)
-        )
+        fitting = (runner for runner in idle if runner.accepts(job.labels))
         return next(
             (each for each in fitting if repository and self._serves(each, repository)), None
         )

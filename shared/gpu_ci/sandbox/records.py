@@ -116,8 +116,10 @@ class Step:
 class Job:
     """One job of one attempt of a run.
 
-    `runner_id` is filled from the moment it is handed out, `assigned_at` only until the runner has
-    begun. `always` jobs go on after a plain cancel, as those with `if: always()` do.
+    `started_at` is when it was queued until a runner begins it. `runner_id` is filled from the
+    moment it is handed out, `assigned_at` only until the runner has begun. `always` jobs go on
+    after a plain cancel, as those with `if: always()` do. `shown_attempt` outranks `attempt` in
+    what is shown, not in which attempt's list the job is.
     """
 
     id: int
@@ -141,6 +143,7 @@ class Job:
     cancelled_at: float | None = None
     steps: tuple[Step, ...] = ()
     log: tuple[str, ...] = ()
+    shown_attempt: int | None = None
 
     @property
     def completed(self) -> bool:
@@ -170,6 +173,27 @@ class Run:
     attempt: int = 1
     status: str | None = None
     conclusion: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quirks:
+    """What GitHub is said to do in more than one way; the default is the better founded.
+
+    `run_status` of a run in which a job is queued: as its `least-advanced` job, or in progress as
+    soon as any job has `begun` (reports of 2026 say both). `carried_attempt` of a job that a re-run
+    of failed jobs did not run again: `new`, the run's (recorded answers of dbt-core's runs in July
+    2026: a new id, the new attempt, the old times), or its `own`.
+    """
+
+    run_status: Literal["least-advanced", "begun"] = "least-advanced"
+    carried_attempt: Literal["new", "own"] = "new"
+
+
+class QuirkState(TypedDict, total=False):
+    """Fields of `Quirks`."""
+
+    run_status: Literal["least-advanced", "begun"]
+    carried_attempt: Literal["new", "own"]
 
 
 class RunnerState(TypedDict, total=False):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from http import HTTPStatus
+from itertools import islice
+from math import inf
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, jsonify, request
 
 from gpu_ci.sandbox import shapes
-from gpu_ci.sandbox.access import Refusal, github, not_found, repository, root
+from gpu_ci.sandbox.access import Refusal, github, invalid, not_found, repository, root
 from gpu_ci.sandbox.pages import page
+from gpu_ci.sandbox.runners import DAY
 from gpu_ci.sandbox.runs import failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from flask import Response
     from flask.typing import ResponseReturnValue
@@ -49,52 +54,81 @@ def _job(owner: str, name: str, job_id: int, level: str) -> tuple[Job, Run]:
 def list_runs(owner: str, name: str) -> Response:
     """Newest first; `status` takes a conclusion too."""
     of = repository(owner, name, "actions", "read")
-    found = [run for run in github().runs.all() if run.repository == of.full_name]
-    if request.args.keys() & FILTERS.keys():
-        found = [run for run in found if _passes(run)][:MAX_FILTERED]
-    return page("workflow_runs", found, lambda run: _shape(run, of))
+    return _page(of, _asked(of))
+
+
+@runs.get(f"{ACTIONS}/workflows/<workflow>/runs")
+def list_workflow_runs(owner: str, name: str, workflow: str) -> Response:
+    """The same of one workflow: its id or the name of its file. Known from its runs alone."""
+    of = repository(owner, name, "actions", "read")
+    files = {run.path for run in github().runs.of(of.full_name)}
+    meant = {path for path in files if workflow in _names(path)}
+    if not meant:
+        raise not_found()
+    return _page(of, (run for run in _asked(of) if run.path in meant))
+
+
+def _names(path: str) -> set[str]:
+    return {str(shapes.workflow_id(path)), PurePosixPath(path).name}
+
+
+def _asked(of: Repository) -> Iterator[Run]:
+    """The repository's runs that pass the filters of the request."""
+    status = request.args.get("status")
+    state = github().runs
+    found = state.showing(of.full_name, status) if status else state.of(of.full_name)
+    passes = [FILTERS[name](value) for name, value in request.args.items() if name in FILTERS]
+    return (run for run in found if all(each(run) for each in passes))
+
+
+def _page(of: Repository, found: Iterable[Run]) -> Response:
+    filtered = request.args.keys() & {"status", *FILTERS}
+    shown = list(islice(found, MAX_FILTERED if filtered else None))
+    return page("workflow_runs", shown, lambda run: _shape(run, of))
 
 
 def _shape(run: Run, of: Repository, attempt: int | None = None) -> shapes.Shape:
     return shapes.run(run, github().runs, of, root(), attempt)
 
 
-def _passes(run: Run) -> bool:
-    asked = {name: value for name, value in request.args.items() if name in FILTERS}
-    return all(FILTERS[name](run, value) for name, value in asked.items())
-
-
-def _has_status(run: Run, value: str) -> bool:
-    state = github().runs
-    return value in {state.status(run), state.conclusion(run)}
-
-
-def _created(run: Run, value: str) -> bool:
-    """GitHub's date syntax: `>=T`, `>T`, `<=T`, `<T`, `T..T` (`*` open), or the start of a time."""
-    moment = shapes.timestamp(run.created_at)
-    for sign, holds in COMPARISONS.items():
-        if value.startswith(sign):
-            return holds(moment, value.removeprefix(sign))
+def _created(value: str) -> Callable[[Run], bool]:
+    """GitHub's date syntax: a time or a day `T`, `>=T`, `>T`, `<=T`, `<T`, or `T..T` (`*` open)."""
     first, dots, last = value.partition("..")
-    if not dots:
-        return moment.startswith(value)
-    return first in {"*", min(first, moment)} and (last == "*" or moment <= last)
+    sign = next((each for each in BOUNDS if value.startswith(each)), "")
+    if dots:
+        begin, end = _span(first, -inf)[0], _span(last, inf)[1]
+    elif sign:
+        begin, end = BOUNDS[sign](*_span(value.removeprefix(sign)))
+    else:
+        begin, end = _span(value)
+    return lambda run: begin <= run.created_at < end
 
 
-COMPARISONS: dict[str, Callable[[str, str], bool]] = {
-    ">=": str.__ge__,
-    "<=": str.__le__,
-    ">": str.__gt__,
-    "<": str.__lt__,
+def _span(value: str, open_end: float | None = None) -> tuple[float, float]:
+    """When a day or a second begins, and when it is over."""
+    if value == "*" and open_end is not None:
+        return open_end, open_end
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise invalid(f"not a date or a time: {value}") from error
+    begin = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return begin, begin + (1 if "T" in value else DAY)
+
+
+BOUNDS: dict[str, Callable[[float, float], tuple[float, float]]] = {
+    ">=": lambda begin, _: (begin, inf),
+    "<=": lambda _, end: (-inf, end),
+    ">": lambda _, end: (end, inf),
+    "<": lambda begin, _: (-inf, begin),
 }
-FILTERS: dict[str, Callable[[Run, str], bool]] = {
-    "status": _has_status,
+FILTERS: dict[str, Callable[[str], Callable[[Run], bool]]] = {
     "created": _created,
-    "actor": lambda run, value: run.actor == value,
-    "branch": lambda run, value: run.branch == value,
-    "event": lambda run, value: run.event == value,
-    "head_sha": lambda run, value: run.sha == value,
-    "check_suite_id": lambda run, value: str(run.id) == value,
+    "actor": lambda value: lambda run: run.actor == value,
+    "branch": lambda value: lambda run: run.branch == value,
+    "event": lambda value: lambda run: run.event == value,
+    "head_sha": lambda value: lambda run: run.sha == value,
+    "check_suite_id": lambda value: lambda run: str(run.id) == value,
 }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import zlib
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -119,6 +121,8 @@ def runner_group(record: RunnerGroup, root: str) -> Shape:
     }
 
 
+# A page of runs holds the same few users and repositories hundreds of times.
+@lru_cache
 def user(login: str, root: str, kind: str = "User") -> Shape:
     """`simple-user`."""
     address = f"{root}/users/{login}"
@@ -137,6 +141,7 @@ def user(login: str, root: str, kind: str = "User") -> Shape:
     }
 
 
+@lru_cache
 def minimal_repository(record: Repository, root: str) -> Shape:
     """`minimal-repository`, the part of a repository that other shapes hold."""
     address = f"{root}/repos/{record.full_name}"
@@ -171,11 +176,17 @@ def repository(record: Repository, root: str) -> Shape:
     return whole | {"default_branch": "main"}
 
 
+def workflow_id(path: str) -> int:
+    """A number for a workflow file, the same for all of its runs."""
+    return 1 + zlib.crc32(path.encode())
+
+
 def run(record: Run, runs: Runs, of: Repository, root: str, attempt: int | None = None) -> Shape:
     """`workflow-run`, as of the latest attempt or of an earlier one."""
     address = f"{root}/repos/{record.repository}/actions/runs/{record.id}"
     links = ("jobs", "logs", "artifacts", "cancel", "rerun")
     shown = attempt or record.attempt
+    workflow = workflow_id(record.path)
     return {f"{link}_url": f"{address}/{link}" for link in links} | {
         "id": record.id,
         "name": record.name,
@@ -194,8 +205,8 @@ def run(record: Run, runs: Runs, of: Repository, root: str, attempt: int | None 
         "event": record.event,
         "status": runs.status(record, attempt),
         "conclusion": runs.conclusion(record, attempt),
-        "workflow_id": 1 + sum(record.path.encode()),
-        "workflow_url": f"{root}/repos/{record.repository}/actions/workflows/{record.path}",
+        "workflow_id": workflow,
+        "workflow_url": f"{root}/repos/{record.repository}/actions/workflows/{workflow}",
         "url": address,
         "html_url": f"{root}/{record.repository}/actions/runs/{record.id}",
         "pull_requests": [],
@@ -230,7 +241,7 @@ def job(record: Job, of: Run, root: str) -> Shape:
         "id": record.id,
         "run_id": record.run_id,
         "run_url": f"{actions}/runs/{record.run_id}",
-        "run_attempt": record.attempt,
+        "run_attempt": record.shown_attempt or record.attempt,
         "node_id": _node("CheckRun", record.id),
         "head_sha": of.sha,
         "head_branch": of.branch,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gpu_ci.machine import Machine
+    from gpu_ci.sandbox.records import Job
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 REPOSITORY: Final = "octo-org/science"
@@ -53,6 +54,7 @@ class World:
     run_id: int = 0
     start_job: int = 0
     stop_job: int = 0
+    watch_job: int = 0
     on_line: Callable[[str, str], None] | None = None
     steps: list[Step] = field(default_factory=list)
     extra: dict[str, str] = field(default_factory=dict)
@@ -61,10 +63,15 @@ class World:
         """Begin a run whose start and stop jobs are in progress; what is done next belongs to it."""
         github = self.served.github
         run = github.start_run(REPOSITORY, new_run_id())
-        jobs = [github.queue_job(run, name, ["ubuntu-latest"]) for name in ("start", "stop")]
-        for job in jobs:
-            github.set_job(job.id, status="in_progress", runner_name=f"Hosted Agent {job.name}")
+        jobs = [self._hosted(run.id, name) for name in ("start", "stop")]
         self.run_id, (self.start_job, self.stop_job) = run.id, (job.id for job in jobs)
+        self.watch_job = 0
+
+    def _hosted(self, run_id: int, name: str) -> Job:
+        """Have a job in progress on a runner of GitHub's."""
+        job = self.served.github.queue_job(run_id, name, ["ubuntu-latest"])
+        runner = f"Hosted Agent {name}"
+        return self.served.github.set_job(job.id, status="in_progress", runner_name=runner)
 
     def end_run(self) -> None:
         """End the jobs of the run, and with them the run."""
@@ -80,7 +87,7 @@ class World:
             "GITHUB_API_URL": self.served.url,
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_RUN_ID": str(self.run_id),
-            "GITHUB_RUN_ATTEMPT": "1",
+            "GITHUB_RUN_ATTEMPT": str(self.served.github.run(self.run_id).attempt),
             "GITHUB_JOB": job,
             "GITHUB_WORKSPACE": str(self.folder),
             "RUNNER_TEMP": str(self.folder),
@@ -89,19 +96,34 @@ class World:
         }
 
     def begin(self, action: str, **inputs: str) -> Step:
-        """Begin a step of one of the actions; keywords are inputs with underscores."""
-        job, job_id = ("start", self.start_job) if action == "start" else ("stop", self.stop_job)
-        given = {name.replace("_", "-"): value for name, value in inputs.items()}
-        given = {"provider": "local", "github-token": self.token, "gpus": "0"} | given
-        if action == "stop":
-            given.pop("gpus")
-        if given["provider"] == "local":
-            given.setdefault("provider-options", self.local_options())
+        """Begin a step of one of the actions; keywords are inputs with underscores.
+
+        The watchdog's step is in a job of its own, which the run has from the first such step on.
+        """
+        job, job_id = self._job(action)
+        given = self._inputs(action, {name.replace("_", "-"): inputs[name] for name in inputs})
         contexts = {"job.check_run_id": str(job_id), "github.token": self.run_token}
         on_line = partial(self.on_line, job) if self.on_line else None
         step = begin(ROOT / f"action-{action}", given, self.env(job), contexts, on_line)
         self.steps.append(step)
         return step
+
+    def _job(self, action: str) -> tuple[str, int]:
+        """Name and id of the job in which the action is used."""
+        if action == "watchdog":
+            self.watch_job = self.watch_job or self._hosted(self.run_id, "watch").id
+            return "watch", self.watch_job
+        return ("start", self.start_job) if action == "start" else ("stop", self.stop_job)
+
+    def _inputs(self, action: str, given: dict[str, str]) -> dict[str, str]:
+        if action == "watchdog":
+            return given
+        given = {"provider": "local", "github-token": self.token, "gpus": "0"} | given
+        if action == "stop":
+            given.pop("gpus")
+        if given["provider"] == "local":
+            given.setdefault("provider-options", self.local_options())
+        return given
 
     def act(self, action: str, **inputs: str) -> Result:
         """Run a step of one of the actions to its end."""
@@ -168,7 +190,7 @@ def _world(
         folder=folder,
         machines_folder=machines,
         token=github.issue(classic(REPOSITORY)),
-        run_token=github.issue(job_token(REPOSITORY, actions="read")),
+        run_token=github.issue(job_token(REPOSITORY, actions="write")),
     )
     world.next_run()
     return world
