@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import sys
 import threading
 from contextlib import contextmanager
@@ -111,6 +112,22 @@ def output(name: str, value: str) -> None:
     elif _printed.get(name) != value:
         _printed[name] = value
         say(f"{name}: {value}")
+
+
+def export(name: str, value: str) -> None:
+    """Set a variable for this job's later steps; in a terminal, print it as a shell takes it."""
+    if os.environ.get("GITHUB_ENV"):
+        core.export_variable(name, value)
+    else:
+        say(f"export {name}={shlex.quote(value)}")
+
+
+def add_path(folder: str) -> None:
+    """Put a folder first on PATH for this job's later steps; in a terminal, print how."""
+    if os.environ.get("GITHUB_PATH"):
+        core.add_path(folder)
+    else:
+        say(f'export PATH={shlex.quote(folder)}:"$PATH"')
 
 
 def as_json(value: object) -> str:

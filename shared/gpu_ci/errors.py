@@ -27,6 +27,12 @@ GpuCiError
 │   ├── NeverOnline          32  the runner did not come in time
 │   └── RegistrationLost     33  GitHub dropped the runner before it was online
 ├── NeverPickedUp            34  a job waited for a runner that did not come; its run was cancelled
+├── SetupFailed
+│   ├── NotFetched           60  uv could not be downloaded
+│   ├── NotVerified          61  what was downloaded has no checksum, or another one
+│   ├── NoFolder             62  no folder can be written by this user
+│   ├── NoPython             63  the Python that was asked for cannot be had
+│   └── EnvironmentFailed    64  uv could not make or fill the environment
 ├── StillThere               40  something could not be given back, or ended
 └── EnvironmentBroken        50  a program or package is missing here
 """
@@ -225,6 +231,42 @@ class NeverPickedUp(GpuCiError):
     """A job waited longer than it may for a runner; its run was cancelled."""
 
     exit_code = 34
+
+
+class SetupFailed(GpuCiError):
+    """uv, or what it was asked for, could not be set up on this machine."""
+
+    exit_code = 60
+
+
+class NotFetched(SetupFailed):
+    """uv could not be downloaded from anywhere, and none that is here will do."""
+
+    exit_code = 60
+
+
+class NotVerified(SetupFailed):
+    """What was downloaded, or kept, has another checksum than it must, or none is known."""
+
+    exit_code = 61
+
+
+class NoFolder(SetupFailed):
+    """There is no folder for something that this user could write."""
+
+    exit_code = 62
+
+
+class NoPython(SetupFailed):
+    """The Python that was asked for is neither here nor to be downloaded."""
+
+    exit_code = 63
+
+
+class EnvironmentFailed(SetupFailed):
+    """uv could not make the virtual environment, or install into it."""
+
+    exit_code = 64
 
 
 class StillThere(GpuCiError):

@@ -1,0 +1,169 @@
+"""The order of events of setting uv up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci import actions
+from gpu_ci.uv.commands import Commands
+from gpu_ci.uv.environments import activate, place, sync
+from gpu_ci.uv.exports import Exports
+from gpu_ci.uv.folders import Choosing
+from gpu_ci.uv.host import Host
+from gpu_ci.uv.inputs import SetupUvInputs
+from gpu_ci.uv.keeping import link
+from gpu_ci.uv.obtaining import Obtaining
+from gpu_ci.uv.pruning import GB, prune
+from gpu_ci.uv.pythons import provide
+from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpu_ci.uv.fetching import Fetcher
+    from gpu_ci.uv.folders import Folders
+    from gpu_ci.uv.present import Uv
+    from gpu_ci.uv.pythons import Python
+    from gpu_ci.uv.wanted import Wanted
+    from gpu_ci.waiting import Clock
+
+DOWNLOAD_SECONDS: Final = 600.0
+PRUNE_SECONDS: Final = 30.0
+
+
+def setup_uv(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
+    """Choose folders, get the uv that is wanted, and tell later steps; then Python, environment, sync.
+
+    Raises GpuCiError with the cure when later steps could not work.
+    """
+    inputs = SetupUvInputs.read(env)
+    host = Host.read(env)
+    folders = Choosing(inputs=inputs, host=host).folders()
+    uv, wanted = _obtaining(inputs, host, folders, env, clock).uv()
+    setup = Setup(
+        inputs=inputs,
+        host=host,
+        folders=folders,
+        uv=uv,
+        wanted=wanted,
+        clock=clock,
+        exports=Exports(host=host),
+    )
+    setup.export()
+    setup.python()
+    setup.environment()
+    setup.tell()
+    setup.prune()
+
+
+def _obtaining(
+    inputs: SetupUvInputs, host: Host, folders: Folders, env: Mapping[str, str], clock: Clock
+) -> Obtaining:
+    def fetcher() -> Fetcher:
+        from gpu_ci.uv.fetching import Fetcher  # noqa: PLC0415 -- a second run need not load requests
+
+        deadline = Deadline.after(DOWNLOAD_SECONDS, clock)
+        return Fetcher(job=host.job, deadline=deadline, say=actions.say)
+
+    own = Path(env["GPU_CI_KEPT"]) if env.get("GPU_CI_KEPT") else None
+    return Obtaining(
+        inputs=inputs, host=host, folders=folders, own=own, say=actions.say, fetcher=fetcher
+    )
+
+
+@dataclass(kw_only=True)
+class Setup:
+    """What is set up, from the uv that won on."""
+
+    inputs: SetupUvInputs
+    host: Host
+    folders: Folders
+    uv: Uv
+    wanted: Wanted
+    clock: Clock
+    exports: Exports
+    found: Python | None = None
+    venv: str = ""
+
+    def export(self) -> None:
+        """Say where everything is, before uv is used for the first time."""
+        self.exports.add_folders(self.folders)
+        self.exports.silence()
+        self.exports.path.append(str(self._bin()))
+
+    def _bin(self) -> Path:
+        """Return the folder with this uv for PATH: not where a foreign one lies beside a Python."""
+        if self.uv.path.is_relative_to(self.folders.uvs):
+            return self.uv.path.parent
+        return link(self.uv, self.folders.bin)
+
+    def _commands(self) -> Commands:
+        return Commands(
+            path=self.uv.path,
+            env=self.exports.environment(),
+            folder=self.inputs.working_directory,
+        )
+
+    def python(self) -> None:
+        """Provide the Python that was asked for; without one uv chooses, as it does by itself."""
+        if asked := self.inputs.python_version:
+            self.found = provide(asked, self._commands(), actions.say)
+            self.exports.variables["UV_PYTHON"] = asked
+
+    def environment(self) -> None:
+        """Activate the environment and fill it, as far as that was asked for."""
+        inputs, variables = self.inputs, self.exports.variables
+        if inputs.activate_environment != "false":
+            self.venv = str(activate(inputs, self._commands()).folder)
+            self.exports.activate(Path(self.venv))
+        if inputs.sync:
+            self.venv = self.venv or str(place(inputs))
+            variables |= {"UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": self.venv}
+            sync(inputs, self._commands())
+
+    def tell(self) -> None:
+        """Write what later steps get, the outputs, and which uv and Python won and why."""
+        self.exports.write()
+        uv, folders = self.uv, self.folders
+        uvx = self._bin() / "uvx"
+        actions.output("uv-version", str(uv.version))
+        actions.output("uv-path", str(uv.path))
+        actions.output("uvx-path", str(uvx) if uvx.exists() else "")
+        actions.output("venv", self.venv)
+        actions.output("python-version", self.found.version if self.found else "")
+        actions.output("cache-hit", str(folders.cache_was_there).lower())
+        actions.output("cache-dir", str(folders.cache))
+        for line in (*self._lines(), *folders.notes):
+            actions.say(line)
+        actions.summary("\n\n".join(["### uv", *self._lines()]))
+
+    def _lines(self) -> list[str]:
+        uv, found, folders = self.uv, self.found, self.folders
+        python = f"Python {found.version}, {found.why}" if found else "Python as the project says"
+        kept = "kept for the next job" if folders.cache_is_kept else "for this job only"
+        written = (
+            folders.cache,
+            folders.pythons,
+            folders.tools,
+            folders.tool_bin,
+            folders.uvs.parent,
+        )
+        return [
+            f"uv {uv.version} {uv.where}, since {self.wanted.source} wants {self.wanted}; {python}.",
+            f"Cache: {folders.cache}, {kept}. Written to: {', '.join(map(str, written))}.",
+            *(
+                f"Of the machine, not of the workflow, and so emptied: {text}."
+                for text in self.exports.silenced
+            ),
+        ]
+
+    def prune(self) -> None:
+        """Keep the cache below its size; what is left of it is no reason to fail."""
+        if not self.inputs.cache_max_gb:
+            return
+        deadline = Deadline.after(PRUNE_SECONDS, self.clock)
+        done = prune(self.folders.cache, self.inputs.cache_max_gb, deadline)
+        sizes = f"{done.before / GB:.1f} GB before, {done.after / GB:.1f} GB now"
+        actions.say(f"Cache: {sizes}{f'; {done.why}' if done.why else ''}.")

@@ -1,0 +1,1 @@
+"""Sets uv up for a user who is not root, on a machine that stays."""
