@@ -22,6 +22,7 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 PROVIDERS = [name for name in MODULES if name.startswith("gpu_ci.providers.")]
+UV = [name for name in MODULES if name == "gpu_ci.uv" or name.startswith("gpu_ci.uv.")]
 SANDBOX = [name for name in MODULES if name.startswith("gpu_ci.sandbox")]
 OUTSIDE = [name for name in MODULES if name not in SANDBOX]
 # What the story of a start or a stop is made of, and no provider may know.
@@ -29,7 +30,15 @@ STORY = (
     "gpu_ci.actions", "gpu_ci.cli", "gpu_ci.doctor", "gpu_ci.give_back", "gpu_ci.github",
     "gpu_ci.github_api", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.keeping", "gpu_ci.lock",
     "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan",
-    "gpu_ci.rental", "gpu_ci.report", "gpu_ci.sandbox", "gpu_ci.start", "gpu_ci.stop",
+    "gpu_ci.rental", "gpu_ci.report", "gpu_ci.sandbox", "gpu_ci.setup_uv", "gpu_ci.start",
+    "gpu_ci.stop", "gpu_ci.uv",
+)  # fmt: skip
+# What setting uv up has nothing to do with: it rents nothing, and asks GitHub nothing.
+RENTING = (
+    "gpu_ci.boot", "gpu_ci.doctor", "gpu_ci.give_back", "gpu_ci.github", "gpu_ci.github_api",
+    "gpu_ci.github_app", "gpu_ci.identity", "gpu_ci.keeping", "gpu_ci.lock", "gpu_ci.machine",
+    "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan", "gpu_ci.providers", "gpu_ci.rental",
+    "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.watching",
 )  # fmt: skip
 PURE = [f"gpu_ci.{name}" for name in ("identity", "inputs", "machine", "needs", "plan", "report")]
 INPUT_AND_OUTPUT = {
@@ -42,6 +51,7 @@ OPTIONAL = {
     "boto3": (),
     "botocore": (),
     "flask": SANDBOX,
+    "packaging": UV,
     "werkzeug": SANDBOX,
     "yaml": SANDBOX,
 }
@@ -95,7 +105,9 @@ def test_the_modules_are_found() -> None:
     """The checks below look at something."""
     assert "gpu_ci.providers.local" in PROVIDERS
     assert "gpu_ci.sandbox.step" in SANDBOX
+    assert "gpu_ci.uv.fetching" in UV
     assert set(PURE) <= set(OUTSIDE)
+    assert set(RENTING) <= set(MODULES)
     assert imports("gpu_ci.start") >= {"gpu_ci.github", "gpu_ci.rental.Rental"}
 
 
@@ -116,6 +128,27 @@ def test_providers_do_not_know_each_other(module: str) -> None:
 def test_github_knows_no_provider(module: str) -> None:
     """They meet in the story, as strings and dataclasses."""
     assert below(imports(module), "gpu_ci.providers", "gpu_ci.rental", "gpu_ci.start") == set()
+
+
+@pytest.mark.parametrize("module", ["gpu_ci.setup_uv", *UV])
+def test_setting_uv_up_rents_nothing(module: str) -> None:
+    """It knows no cloud and not GitHub: it runs on a machine that somebody else has rented."""
+    assert below(imports(module), *RENTING) == set()
+
+
+@pytest.mark.parametrize("module", UV)
+def test_the_parts_of_setting_uv_up_do_not_know_their_story(module: str) -> None:
+    """They can be read and tested one by one."""
+    assert below(imports(module), "gpu_ci.setup_uv", "gpu_ci.cli") == set()
+
+
+def test_only_fetching_asks_the_network() -> None:
+    """Where a uv comes from can be looked up in one file, and a second run has no need of it."""
+    network = ("requests", "urllib3", "urllib.request", "http.client", "socket")
+    story = ["gpu_ci.setup_uv", *UV]
+    assert [name for name in story if below(imports(name), *network)] == ["gpu_ci.uv.fetching"]
+    early = [name for name in story if "gpu_ci.uv.fetching" in set(at_once(tree(name).body))]
+    assert early == []
 
 
 @pytest.mark.parametrize("module", PURE)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
-from typing import TYPE_CHECKING, NoReturn
+import subprocess
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from gpu_ci import cli
 from gpu_ci.cancellation import Cancelled
 from gpu_ci.errors import BootFailed, NoCapacity
-from gpu_ci.inputs import StartInputs, StopInputs, input_names, variable
+from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
+from gpu_ci.uv.exports import Exports
+from gpu_ci.uv.host import Host
+from gpu_ci.uv.inputs import SetupUvInputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,9 +42,17 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mapping[str, str]]:
     return heard
 
 
-@pytest.mark.parametrize(("command", "inputs"), [("start", StartInputs), ("stop", StopInputs)])
+@pytest.mark.parametrize(
+    ("command", "inputs"),
+    [
+        ("start", StartInputs),
+        ("stop", StopInputs),
+        ("watchdog", WatchdogInputs),
+        ("setup-uv", SetupUvInputs),
+    ],
+)
 def test_every_input_is_a_flag(
-    told: dict[str, Mapping[str, str]], command: str, inputs: type[StartInputs | StopInputs]
+    told: dict[str, Mapping[str, str]], command: str, inputs: type[Any]
 ) -> None:
     """What an action takes, a terminal takes under the same name; secrets apart."""
     names = [name for name in input_names(inputs) if name not in cli.FROM_ENVIRONMENT]
@@ -108,6 +120,46 @@ def test_doctor_is_a_start_that_spends_nothing(
     assert cli.main(["doctor", "--provider", "local", "--dry-run", "false"]) == 0
     assert heard[0]["INPUT_PROVIDER"] == "local"
     assert heard[0]["INPUT_DRY_RUN"] == "true"
+
+
+def test_setting_uv_up_asks_nothing_of_github(
+    told: dict[str, Mapping[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It knows no repository, and its help speaks of no token."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["setup-uv", "--repository", "octo/new"])
+    assert (caught.value.code, told) == (2, {})
+    with pytest.raises(SystemExit):
+        cli.main(["setup-uv", "--help"])
+    assert "TOKEN" not in capsys.readouterr().out
+
+
+def test_setting_uv_up_is_the_story_of_its_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command calls the same code as the step."""
+    heard: list[Mapping[str, str]] = []
+    monkeypatch.setattr("gpu_ci.setup_uv.setup_uv", heard.append)
+    assert cli.main(["setup-uv", "--python-version", "3.12"]) == 0
+    assert heard[0]["INPUT_PYTHON_VERSION"] == "3.12"
+
+
+def test_a_terminal_is_told_what_to_export(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each line of it is one that a shell takes, whatever is in a value, and the last PATH wins."""
+    exports = Exports(host=nobody())
+    exports.variables["UV_CACHE_DIR"] = "/it's a; disk"
+    exports.path += ["/second", "/first"]
+    monkeypatch.setattr("gpu_ci.setup_uv.setup_uv", lambda _env: exports.write())
+    assert cli.main(["setup-uv"]) == 0
+    script = capsys.readouterr().out + 'printf "%s|%s" "$UV_CACHE_DIR" "$PATH"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], env={"PATH": "/x"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "/it's a; disk|/first:/second:/x"
+
+
+def nobody() -> Host:
+    return Host(uid=1, home=None, home_is_new=False, machine="", libc="", job={}, own={})
 
 
 def failing(failure: BaseException) -> Callable[[Mapping[str, str]], NoReturn]:

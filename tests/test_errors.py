@@ -16,6 +16,7 @@ from gpu_ci.errors import (
     GpuUnusable,
     Limited,
     NoCapacity,
+    SetupFailed,
     StartFailed,
 )
 
@@ -25,7 +26,7 @@ CLASSES = [
     if issubclass(found, GpuCiError) and found.__module__ == errors.__name__
 ]
 IN_THE_TREE = re.findall(r"[├└]── (\w+) +(\d+) ", errors.__doc__ or "")
-GROUPS = (GpuCiError, GitHubError, CloudError, StartFailed)
+GROUPS = (GpuCiError, GitHubError, CloudError, StartFailed, SetupFailed)
 
 
 def test_the_tree_in_the_docstring_is_the_code() -> None:

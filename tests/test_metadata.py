@@ -16,23 +16,33 @@ from tests.fakes import REPOSITORY
 
 from gpu_ci import errors
 from gpu_ci.doctor import NotWell
-from gpu_ci.errors import GpuCiError
+from gpu_ci.errors import GpuCiError, SetupFailed
 from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
 from gpu_ci.providers import PROVIDERS, provider_class
+from gpu_ci.uv.exports import MISLEADING, Exports
+from gpu_ci.uv.folders import Choosing, Folders
+from gpu_ci.uv.host import OF_THE_WORKFLOW, Host
+from gpu_ci.uv.inputs import SetupUvInputs
 from gpu_ci.watching.findings import Finding, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[1]
 ALL = sorted(path.parent.name for path in ROOT.glob("action-*/action.yml"))
 # The actions whose inputs are a dataclass, with the module that sets their outputs.
-ACTIONS: dict[str, tuple[type[StartInputs | StopInputs | WatchdogInputs], str]] = {
+ACTIONS: dict[str, tuple[type[Any], str]] = {
+    "action-setup-uv": (SetupUvInputs, "setup_uv"),
     "action-start": (StartInputs, "start"),
     "action-stop": (StopInputs, "stop"),
     "action-watchdog": (WatchdogInputs, "watchdog"),
 }
-REQUIRED = {"action-start": ["provider"], "action-stop": ["provider"], "action-watchdog": []}
+REQUIRED = {
+    "action-setup-uv": [],
+    "action-start": ["provider"],
+    "action-stop": ["provider"],
+    "action-watchdog": [],
+}
 PAGES = [
     ROOT / "README.md",
     *(ROOT / action / "README.md" for action in ALL),
@@ -92,6 +102,18 @@ def test_each_input_reaches_the_code_under_its_own_name(action: str) -> None:
     mapped = {n: v for n, v in step(action)["env"].items() if n.startswith("INPUT_")}
     wanted = {variable(name): f"${{{{ inputs.{name} }}}}" for name in metadata(action)["inputs"]}
     assert mapped == wanted
+
+
+def test_setting_uv_up_hears_what_the_workflow_itself_has_set() -> None:
+    """Of what would mislead uv, only what the machine has left is emptied (pain 40)."""
+    mapped = {n: v for n, v in step("action-setup-uv")["env"].items() if "INPUT_" not in n}
+    assert mapped == {f"{OF_THE_WORKFLOW}{name}": f"${{{{ env.{name} }}}}" for name in MISLEADING}
+
+
+def test_setting_uv_up_gets_no_token() -> None:
+    """It runs beside the job's own code, and needs none."""
+    text = (ROOT / "action-setup-uv" / "action.yml").read_text()
+    assert re.findall(r"github\.token|secrets\.|github-token", text) == []
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -215,7 +237,7 @@ def test_the_readme_has_every_exit_code() -> None:
         NotWell,
         *(value for _, value in inspect.getmembers(errors, inspect.isclass)),
     ]
-    groups = ("GpuCiError", "GitHubError", "CloudError", "StartFailed")
+    groups = ("GpuCiError", "GitHubError", "CloudError", "StartFailed", "SetupFailed")
     codes: dict[str, set[str]] = {}
     for error in filter(is_ours, found):
         if error.__name__ not in groups:
@@ -224,6 +246,119 @@ def test_the_readme_has_every_exit_code() -> None:
         row[0]: set(re.findall(r"`(\w+)`", row[1])) for row in table("action-start", "Exit codes")
     }
     assert {number: names for number, names in rows.items() if names} == codes
+
+
+def test_the_readme_of_setup_uv_has_the_exit_codes_of_its_own() -> None:
+    """With the right numbers, and none of setting uv up is left out."""
+    told = {row[1].strip("`"): int(row[0]) for row in code_rows()}
+    assert told == {name: getattr(errors, name).exit_code for name in told}
+    assert {each.__name__ for each in SetupFailed.__subclasses__()} <= set(told)
+
+
+def code_rows() -> list[list[str]]:
+    rows = (ROOT / "action-setup-uv" / "README.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+    return [row for row in cells if len(row) == 3 and row[0].isdigit() and "`" in row[1]]
+
+
+OUR_UID = 7
+KEPT = [
+    *(f"{parent}/gpu-ci-uv-{OUR_UID}" for parent in ("/RUNNER_TOOL_CACHE", "/var/tmp", "/tmp")),
+    "/RUNNER_TEMP/gpu-ci-uv",
+]
+
+
+def tried_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
+    """Yield the folders that are tried for each thing, when only the last one will do.
+
+    A variable `X` of the job is `/X` then, an input `x` is `/x`, and the home is `/~`.
+    """
+    tried: list[str] = []
+
+    def refusal(folder: Path, uid: int) -> str:
+        assert uid == OUR_UID
+        tried.append(str(folder))
+        return "" if folder.is_relative_to("/RUNNER_TEMP") else "is refused"
+
+    for name in ("refusal", "cache_refusal"):
+        monkeypatch.setattr(f"gpu_ci.uv.folders.{name}", refusal)
+    monkeypatch.setattr("gpu_ci.uv.folders.is_networked", lambda _folder: False)
+    choosing(tmp_path).folders()
+    while tried:
+        end = next(at for at, folder in enumerate(tried) if folder.startswith("/RUNNER_TEMP/"))
+        yield tried[: end + 1]
+        del tried[: end + 1]
+
+
+def choosing(workspace: Path) -> Choosing:
+    asked = ("cache-local-path", "tool-dir", "tool-bin-dir")
+    inputs = {variable(name): f"/{name}" for name in asked}
+    named = ("UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "UV_TOOL_DIR", "UV_TOOL_BIN_DIR")
+    others = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_BIN_HOME", "RUNNER_TOOL_CACHE", "RUNNER_TEMP")
+    host = Host(
+        uid=OUR_UID,
+        home=Path("/~"),
+        home_is_new=False,
+        machine="x86_64",
+        libc="gnu",
+        job={name: f"/{name}" for name in (*named, *others)},
+        own={},
+    )
+    read = SetupUvInputs.read({**inputs, "GITHUB_WORKSPACE": str(workspace)})
+    return Choosing(inputs=read, host=host)
+
+
+def told_folders(cell: str) -> list[str]:
+    """Return the folders of a cell, spelled as `tried_for` does."""
+    first, _, below = cell.partition("KEPT`")
+    named = [each.replace("$", "") for each in re.findall(r"`([^`]+)`", first)]
+    return [f"/{each}" for each in named] + [f"{each}{below.strip('`')}" for each in KEPT]
+
+
+def test_the_readme_of_setup_uv_has_every_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the order in which they are tried (pain 34)."""
+    cache, own, pythons, tools, programs, *_ = tried_for(monkeypatch, tmp_path)
+    mine = (
+        f"gpu-ci-uv-{OUR_UID}"  # in a folder of another user's that can be written: told in words
+    )
+    cache = [each for each in cache if Path(each).name != mine]
+    wanted = [cache, pythons, tools, programs, own]
+    told = table("action-setup-uv", "Where things are kept")
+    assert [told_folders(row[2]) for row in told if "KEPT" in row[2]] == wanted
+
+
+def test_the_readme_of_setup_uv_has_what_is_exported(tmp_path: Path) -> None:
+    """The variable of each folder, and what is emptied of the environment."""
+    rows = table("action-setup-uv", "Where things are kept")
+    told = [row[1].split("`")[1] for row in rows if row[1].startswith("`")]
+    exports = Exports(host=choosing(tmp_path).host)
+    exports.add_folders(any_folders())
+    assert told == list(exports.variables)
+    emptied = table("action-setup-uv", "What is set and emptied for later steps")[-1][0]
+    assert re.findall(r"`(\w+)`", emptied) == list(MISLEADING)
+
+
+def any_folders() -> Folders:
+    here = Path("/x")
+    return Folders(
+        cache=here,
+        pythons=here,
+        tools=here,
+        tool_bin=here,
+        bin=here,
+        uvs=here,
+        cache_is_kept=True,
+        cache_was_there=True,
+        copies=False,
+    )
+
+
+def test_what_is_called_the_same_as_elsewhere_is_an_input() -> None:
+    """A line of the popular action can be swapped for ours."""
+    first, *_ = table("action-setup-uv", "Coming from astral-sh/setup-uv")
+    assert set(re.findall(r"`([\w-]+)`", first[0])) <= set(metadata("action-setup-uv")["inputs"])
 
 
 def used(loaded: object) -> list[str]:

@@ -381,6 +381,49 @@ def test_the_jobs_python_variables_do_not_leak(tree: Tree) -> None:
     assert "SSL_CERT_FILE=/ca.pem" in uv_env
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["set up", "kept"])
+def test_what_sets_uv_up_is_told_of_the_jobs_python_variables(tree: Tree, *, again: bool) -> None:
+    """It alone gets them, as GPU_CI_JOB_*, just as the job had them; what is used here does not."""
+    tree.has_uv()
+    (tree.root / "setup_uv.py").write_text(REPORT)
+    if again:
+        tree.report(tree.root / "setup_uv.py")
+    told = {"UV_INDEX": "a b'\"$(touch x)`\n;", "PYTHONHOME": "/nowhere", "CONDA_PREFIX": "/conda"}
+    told |= {"UV_EMPTY": "", "VIRTUAL_ENV": "/venv\nUV_NO_VARIABLE=1"}
+    tree.env |= told | {"GPU_CI_JOB_UV_STALE": "of another job", "GPU_CI_JOB_UV_INDEX": "stale"}
+    seen = tree.report(tree.root / "setup_uv.py")["env"]
+    assert isinstance(seen, dict)
+    prefix = "GPU_CI_JOB_"
+    job = {n.removeprefix(prefix): value for n, value in seen.items() if n.startswith(prefix)}
+    assert job == told
+    assert not [name for name in seen if name.startswith(("UV_", "PYTHON", "CONDA", "VIRTUAL"))]
+    if not again:
+        assert "of another job" not in (uv_env := (tree.home / "uv.log.env").read_text())
+        assert "/nowhere" not in uv_env
+
+
+def test_other_actions_are_told_nothing_of_them(tree: Tree) -> None:
+    """A start has no use for the job's variables of Python, nor for the folder of what is kept."""
+    tree.has_uv()
+    tree.env |= {"UV_INDEX": "/nowhere", "GPU_CI_JOB_UV_STALE": "of another job"}
+    seen = tree.report(tree.root / "start.py")["env"]
+    assert isinstance(seen, dict)
+    assert not [name for name in seen if name.startswith(("GPU_CI_JOB_", "GPU_CI_KEPT"))]
+
+
+@pytest.mark.parametrize("named", ["setup_uv.py", "./setup_uv.py", "setup-uv"])
+def test_what_sets_uv_up_has_few_packages_and_knows_where_they_are(tree: Tree, named: str) -> None:
+    """One group of the lock, whatever provider is named; GPU_CI_KEPT is the folder that uv is kept in."""
+    tree.has_uv()
+    (tree.root / "setup_uv.py").write_text(REPORT)
+    tree.env |= {"INPUT_PROVIDER": "ec2", "GPU_CI_KEPT": "/nowhere"}
+    seen = tree.report(named, cwd=tree.root)["env"]
+    assert isinstance(seen, dict)
+    assert seen["GPU_CI_KEPT"] == str(tree.kept)
+    [synced] = [line for line in tree.log if line.startswith("sync")]
+    assert synced.endswith("--no-install-project --only-group setup-uv")
+
+
 @pytest.mark.parametrize("arguments", [[], ["start", "--key", "x y"], ["no-such-command"]])
 def test_what_is_no_file_goes_to_the_command_line(tree: Tree, arguments: list[str]) -> None:
     """Every word that is no .py file is a command of the command line, which knows the right ones."""
@@ -690,6 +733,35 @@ def test_a_missing_or_odd_home_does_not_matter(
     if home is not None:
         tree.env["HOME"] = home
     assert str(tree.report("start")["executable"]).startswith(f"{tmp_path}/tmp/gpu-ci-")
+
+
+@pytest.mark.parametrize("home", [None, "/", "/proc/none", "/proc"])
+def test_the_user_database_knows_the_home(tree: Tree, tmp_path: Path, home: str | None) -> None:
+    """HOME is unset or cannot be used: what is kept is kept in the user's own all the same (pain 34)."""
+    tree.has_uv()
+    (tmp_path / "known").mkdir()
+    entry = f"user:x:{os.geteuid()}:0:A User,,,:{tmp_path}/known:/bin/sh"
+    tree.program("getent", f'#!/bin/sh\n[ "$*" = "passwd {os.geteuid()}" ] && echo "{entry}"\n')
+    del tree.env["HOME"]
+    if home is not None:
+        tree.env["HOME"] = home
+    tree.env["RUNNER_TEMP"] = str(tmp_path)
+    assert str(tree.report("start")["executable"]).startswith(f"{tmp_path}/known/.cache/gpu-ci/")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives folders away")
+@pytest.mark.parametrize("variable", ["HOME", "RUNNER_TOOL_CACHE", "XDG_CACHE_HOME", "RUNNER_TEMP"])
+def test_root_makes_nothing_in_a_folder_of_another_user(
+    tree: Tree, tmp_path: Path, variable: str
+) -> None:
+    """What root left there would keep that user from using it (pain 41)."""
+    tree.has_uv()
+    (tmp_path / "tmp").mkdir()
+    (theirs := tmp_path / "theirs").mkdir()
+    os.chown(theirs, 65534, 65534)
+    tree.env |= {"HOME": "/proc", variable: str(theirs)}
+    assert str(tree.report("start")["executable"]).startswith(f"{tmp_path}/tmp/gpu-ci-0/")
+    assert list(theirs.iterdir()) == []
 
 
 def test_no_folder_at_all_is_said(tree: Tree) -> None:

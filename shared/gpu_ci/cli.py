@@ -1,4 +1,4 @@
-"""`gpu-ci start|stop|watchdog|doctor|demo|sandbox`: the stories of the actions, from a terminal."""
+"""`gpu-ci start|stop|watchdog|setup-uv|doctor|demo|sandbox`: the stories of the actions, from a terminal."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancelled
 from gpu_ci.errors import GpuCiError, StartFailed
 from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
+from gpu_ci.uv.inputs import SetupUvInputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +23,10 @@ FROM_ENVIRONMENT: Final = {
     "app-private-key": ("GPU_CI_APP_PRIVATE_KEY",),
 }
 
-INPUTS: Final[Mapping[str, type[StartInputs | StopInputs | WatchdogInputs]]] = {
+INPUTS: Final[Mapping[str, type[Any]]] = {
     "stop": StopInputs,
     "watchdog": WatchdogInputs,
+    "setup-uv": SetupUvInputs,
 }
 SECRETS: Final = "Secrets come from the environment: GITHUB_TOKEN, or GPU_CI_APP_PRIVATE_KEY."
 
@@ -80,11 +82,23 @@ def _watchdog(env: Mapping[str, str]) -> None:
     watchdog(env)
 
 
+def _setup_uv(env: Mapping[str, str]) -> None:
+    from gpu_ci.setup_uv import setup_uv  # noqa: PLC0415 -- needs the group `setup-uv`
+
+    setup_uv(env)
+
+
 def _doctor(env: Mapping[str, str]) -> None:
     _start({**env, variable("dry-run"): "true"})
 
 
-STORIES: Final = {"start": _start, "stop": _stop, "watchdog": _watchdog, "doctor": _doctor}
+STORIES: Final = {
+    "start": _start,
+    "stop": _stop,
+    "watchdog": _watchdog,
+    "setup-uv": _setup_uv,
+    "doctor": _doctor,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,14 +112,15 @@ def _parser() -> argparse.ArgumentParser:
         "start": "rent machines and wait until their runners are online",
         "stop": "give machines and their registrations back",
         "watchdog": "end waits for runners that do not come, and what is left over",
+        "setup-uv": "get a uv that works here, and print what to export for it",
         "doctor": "look at everything that a start needs, spend nothing",
     }
     for command, text in texts.items():
-        inputs = INPUTS.get(command, StartInputs)
+        names = input_names(INPUTS.get(command, StartInputs))
         action = f"action-{command if command in INPUTS else 'start'}"
-        more = f"The flags are the inputs of {action}; its README says what each means. {SECRETS}"
-        parsed = commands.add_parser(command, help=text, description=text, epilog=more)
-        _add_flags(parsed, input_names(inputs))
+        more = f"The flags are the inputs of {action}; its README says what each means."
+        ending = f"{more} {SECRETS}" if _asks_github(names) else more
+        _add_flags(commands.add_parser(command, help=text, description=text, epilog=ending), names)
     demo = commands.add_parser("demo", help="run the whole loop on this machine, offline")
     demo.add_argument("--workflow", metavar="FILE", help="run this workflow file under act")
     demo.add_argument(
@@ -118,8 +133,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _asks_github(names: Sequence[str]) -> bool:
+    return "github-token" in names
+
+
 def _add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
-    parser.add_argument("--repository", metavar="OWNER/NAME", help="default: $GITHUB_REPOSITORY")
+    if _asks_github(names):
+        told = "default: $GITHUB_REPOSITORY"
+        parser.add_argument("--repository", metavar="OWNER/NAME", help=told)
     for name in names:
         if name not in FROM_ENVIRONMENT:
             parser.add_argument(f"--{name}", metavar="VALUE", dest=variable(name))

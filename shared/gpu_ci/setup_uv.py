@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
+from gpu_ci.cancellation import Cancellation
 from gpu_ci.uv.commands import Commands
-from gpu_ci.uv.environments import activate, place, sync
+from gpu_ci.uv.environments import PROJECTS, activate, place, sync, synced
 from gpu_ci.uv.exports import Exports
 from gpu_ci.uv.folders import Choosing
 from gpu_ci.uv.host import Host
@@ -16,7 +17,7 @@ from gpu_ci.uv.inputs import SetupUvInputs
 from gpu_ci.uv.keeping import link
 from gpu_ci.uv.obtaining import Obtaining
 from gpu_ci.uv.pruning import GB, prune
-from gpu_ci.uv.pythons import provide
+from gpu_ci.uv.pythons import chosen, provide
 from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
 
 if TYPE_CHECKING:
@@ -38,6 +39,17 @@ def setup_uv(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
 
     Raises GpuCiError with the cure when later steps could not work.
     """
+    with Cancellation():  # so that what is half done is tidied up, and no child is left
+        setup = _setup(env, clock)
+        try:
+            setup.python()
+            setup.environment()
+        finally:  # steps that run in spite of a failure have a uv too
+            setup.tell()
+        setup.prune()
+
+
+def _setup(env: Mapping[str, str], clock: Clock) -> Setup:
     inputs = SetupUvInputs.read(env)
     host = Host.read(env)
     folders = Choosing(inputs=inputs, host=host).folders()
@@ -52,10 +64,7 @@ def setup_uv(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         exports=Exports(host=host),
     )
     setup.export()
-    setup.python()
-    setup.environment()
-    setup.tell()
-    setup.prune()
+    return setup
 
 
 def _obtaining(
@@ -85,7 +94,8 @@ class Setup:
     clock: Clock
     exports: Exports
     found: Python | None = None
-    venv: str = ""
+    venv: Path | None = None
+    about_venv: str = ""
 
     def export(self) -> None:
         """Say where everything is, before uv is used for the first time."""
@@ -115,13 +125,30 @@ class Setup:
     def environment(self) -> None:
         """Activate the environment and fill it, as far as that was asked for."""
         inputs, variables = self.inputs, self.exports.variables
+        if inputs.venv_path:  # elsewhere than uv would look for the project's environment
+            variables[PROJECTS] = str(place(inputs, self._commands()))
         if inputs.activate_environment != "false":
-            self.venv = str(activate(inputs, self._commands()).folder)
-            self.exports.activate(Path(self.venv))
-        if inputs.sync:
-            self.venv = self.venv or str(place(inputs))
-            variables |= {"UV_COMPILE_BYTECODE": "1", "UV_PROJECT_ENVIRONMENT": self.venv}
-            sync(inputs, self._commands())
+            made = activate(inputs, self._commands())
+            self.venv, self.about_venv = made.folder, made.why
+            self.exports.activate(made.folder)
+        if inputs.sync not in {"", "false"}:
+            self._sync()
+        self._look_at_python()
+
+    def _sync(self) -> None:
+        uv = self._commands()
+        into = {PROJECTS: str(self.venv)} if self.venv else {}
+        with actions.group("uv sync"):
+            sync(self.inputs, uv.having(into), actions.say)
+        self.venv = self.venv or synced(uv)
+        self.about_venv = f"{self.about_venv}, in step with the lock".removeprefix(", ")
+
+    def _look_at_python(self) -> None:
+        """Tell of the Python that later steps get, which an environment that was kept may decide."""
+        if self.venv or not self.found:
+            got = chosen(self._commands(), self.venv)
+            same = self.found and got and self.found.version == got.version
+            self.found = self.found if same else got or self.found
 
     def tell(self) -> None:
         """Write what later steps get, the outputs, and which uv and Python won and why."""
@@ -131,7 +158,7 @@ class Setup:
         actions.output("uv-version", str(uv.version))
         actions.output("uv-path", str(uv.path))
         actions.output("uvx-path", str(uvx) if uvx.exists() else "")
-        actions.output("venv", self.venv)
+        actions.output("venv", str(self.venv or ""))
         actions.output("python-version", self.found.version if self.found else "")
         actions.output("cache-hit", str(folders.cache_was_there).lower())
         actions.output("cache-dir", str(folders.cache))
@@ -141,18 +168,20 @@ class Setup:
 
     def _lines(self) -> list[str]:
         uv, found, folders = self.uv, self.found, self.folders
-        python = f"Python {found.version}, {found.why}" if found else "Python as the project says"
+        python = f"Python {found.version}, {found.why} ({found.path})" if found else "no Python yet"
         kept = "kept for the next job" if folders.cache_is_kept else "for this job only"
-        written = (
+        written = [
             folders.cache,
             folders.pythons,
             folders.tools,
             folders.tool_bin,
             folders.uvs.parent,
-        )
+        ]
         return [
             f"uv {uv.version} {uv.where}, since {self.wanted.source} wants {self.wanted}; {python}.",
-            f"Cache: {folders.cache}, {kept}. Written to: {', '.join(map(str, written))}.",
+            *([f"Environment: {self.venv}, {self.about_venv}."] if self.venv else []),
+            f"Cache: {folders.cache}, {kept}.",
+            f"Written to: {', '.join(map(str, written))}.",
             *(
                 f"Of the machine, not of the workflow, and so emptied: {text}."
                 for text in self.exports.silenced
@@ -165,5 +194,7 @@ class Setup:
             return
         deadline = Deadline.after(PRUNE_SECONDS, self.clock)
         done = prune(self.folders.cache, self.inputs.cache_max_gb, deadline)
-        sizes = f"{done.before / GB:.1f} GB before, {done.after / GB:.1f} GB now"
-        actions.say(f"Cache: {sizes}{f'; {done.why}' if done.why else ''}.")
+        actions.say(
+            f"Cache: {done.removed} entries removed, {done.kept / GB:.1f} GB kept"
+            f"{f'; {done.why}' if done.why else ''}."
+        )

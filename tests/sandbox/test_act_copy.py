@@ -145,6 +145,17 @@ def test_the_watchdog_looks_at_this_machine_if_at_any() -> None:
     assert whole == {"scope": "repository", "providers": "local", "provider-options": OPTIONS}
 
 
+def test_setting_uv_up_stays_as_it_is() -> None:
+    """It rents nothing: no provider and no options are forced upon it."""
+    text = """
+    steps:
+      - uses: org/gpu-ci/action-setup-uv@v1
+        with: {python-version: "3.12", sync: true}
+    """
+    step = job_of(text)["steps"][1]
+    assert step["with"] == {"python-version": "3.12", "sync": True}
+
+
 def test_what_was_changed_is_said() -> None:
     """The demo says that it rents nothing from the cloud that the workflow names."""
     made = copy("""

@@ -2,49 +2,104 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import subprocess
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+# For what downloads nothing; an interpreter on a slow disk needs some seconds to answer.
+QUICK_SECONDS: Final = 60.0
+# Of the 7.5 s between the runner's first signal and its second.
+GRACE_SECONDS: Final = 4.0
+TOO_LONG: Final = 124  # as timeout(1) has it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Commands:
-    """A uv, the environment that it gets, and the folder that it works in."""
+    """A uv, the environment that it gets, and the folder that it works in.
+
+    When this process is told to end, so is the uv, with all that it has started.
+    """
 
     path: Path
     env: Mapping[str, str]
     folder: Path
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command and keep what it says; what came of it is for the caller to look at."""
-        return subprocess.run(
-            [self.path, *arguments],
-            env=self.env,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
+    def having(self, variables: Mapping[str, str], *without: str) -> Commands:
+        """Return the same uv with other variables, and without some."""
+        merged = {**self.env, **variables}
+        return replace(self, env={name: merged[name] for name in merged if name not in without})
 
-    def show(self, *arguments: str) -> int:
-        """Run a command that tells the user itself how it goes; return its exit code."""
-        done = subprocess.run(
+    def run(
+        self, *arguments: str, seconds: float = QUICK_SECONDS
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command and keep what it says; what came of it is for the caller to look at.
+
+        A command that takes longer is ended, and counts as failed.
+        """
+        with self._started(arguments, stderr=subprocess.PIPE) as child:
+            try:
+                out, err = child.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                _end(child)
+                late = f"it took longer than {seconds:.0f} s"
+                return subprocess.CompletedProcess(arguments, TOO_LONG, "", late)
+        return subprocess.CompletedProcess(arguments, child.returncode, out, err)
+
+    def show(self, *arguments: str, say: Callable[[str], None]) -> int:
+        """Run a command and pass on each line that it says; return its exit code.
+
+        It has no limit of time but the job's: it may have to compile.
+        """
+        with self._started(arguments, stderr=subprocess.STDOUT) as child:
+            for line in child.stdout or ():
+                say(line.rstrip("\n"))
+            return child.wait()
+
+    @contextmanager
+    def _started(self, arguments: tuple[str, ...], stderr: int) -> Iterator[subprocess.Popen[str]]:
+        """Start it as a group of its own, so that what it starts can be ended with it."""
+        with subprocess.Popen(
             [self.path, *arguments],
             env=self.env,
             cwd=self.folder,
-            check=False,
             stdin=subprocess.DEVNULL,
-        )
-        return done.returncode
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            process_group=0,
+        ) as child:
+            try:
+                yield child
+            except BaseException:
+                _end(child)
+                raise
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """End a command and its children: politely, so that locks and scratch files go, then surely."""
+    _signal(child, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(GRACE_SECONDS)
+    _signal(child, signal.SIGKILL)
+
+
+def _signal(child: subprocess.Popen[str], signum: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signum)
 
 
 def last_words(done: subprocess.CompletedProcess[str]) -> str:
-    """Return why a command failed, on one line."""
+    """Return why a command failed, on one line, without a password that an address may hold."""
     text = " ".join(done.stderr.split()) or f"it ended with {done.returncode}"
-    return text.removeprefix("error: ")[:400]
+    text = re.sub(r"//[^/@\s]+@", "//", text)
+    return text.removeprefix("error: ")[:400].rstrip(".")

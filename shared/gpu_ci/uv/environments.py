@@ -1,73 +1,132 @@
-"""Virtual environments: one that is there is kept, unless a new one is asked for."""
+"""Virtual environments: one that is there is kept, unless a new one is asked for or needed."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import BadInputs, EnvironmentFailed
 from gpu_ci.uv.commands import last_words
+from gpu_ci.uv.pythons import QUIET, fits
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from gpu_ci.uv.commands import Commands
     from gpu_ci.uv.inputs import SetupUvInputs
 
-# What says already how the lock is to be treated.
-ABOUT_THE_LOCK: Final = {"--frozen", "--locked", "--no-frozen", "--no-locked", "--upgrade", "-U"}
+# What says already how the lock is to be treated: options of uv sync, and variables.
+ABOUT_THE_LOCK: Final = (
+    "--frozen", "--no-frozen", "--locked", "--upgrade", "-U", "--upgrade-package", "-P",
+    "--upgrade-group", "--script",
+)  # fmt: skip
+PROJECTS: Final = "UV_PROJECT_ENVIRONMENT"
+LOCK_VARIABLES: Final = ("UV_LOCKED", "UV_FROZEN")
+# What uv makes of an environment before its pyvenv.cfg; the first of them comes first.
+BEGUN: Final = ("CACHEDIR.TAG", ".gitignore", ".lock", "bin", "lib", "lib64")
+VENV_SECONDS: Final = 600.0  # uv may download a Python for it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """A virtual environment; `made` says that it is new."""
+    """A virtual environment, and in words why it is as it is."""
 
     folder: Path
-    made: bool
+    why: str
 
 
-def place(inputs: SetupUvInputs) -> Path:
-    """Return where the environment is, or will be."""
-    return inputs.folder("venv-path") or inputs.working_directory / ".venv"
+def place(inputs: SetupUvInputs, uv: Commands) -> Path:
+    """Return where the environment to activate is, or will be."""
+    told = uv.env.get(PROJECTS) or ".venv"
+    return inputs.folder("venv-path") or inputs.working_directory / told
 
 
 def activate(inputs: SetupUvInputs, uv: Commands) -> Environment:
-    """Return the environment, made if there is none that works. Raises EnvironmentFailed."""
-    folder = place(inputs)
-    if inputs.activate_environment != "clear" and works(folder):
-        return Environment(folder=folder, made=False)
-    done = uv.run("venv", "--clear", str(folder))
+    """Return the environment, made if there is none that will do. Raises EnvironmentFailed."""
+    folder = place(inputs, uv)
+    if not (why := _why_anew(inputs, folder, uv)):
+        return Environment(folder=folder, why="kept as it was")
+    _make_room(folder)
+    done = uv.run("venv", "--clear", "--", str(folder), seconds=VENV_SECONDS)
     if done.returncode:
         raise EnvironmentFailed(
             f"uv could not make the environment {folder}: {last_words(done)}.",
             "Correct venv-path or python-version, or make room on the disk.",
         )
-    return Environment(folder=folder, made=True)
+    return Environment(folder=folder, why=f"made anew: {why}")
 
 
-def works(folder: Path) -> bool:
-    """Say whether an environment has its interpreter: a machine's Python may have gone since."""
-    return (folder / "pyvenv.cfg").is_file() and os.access(folder / "bin" / "python", os.X_OK)
+def _why_anew(inputs: SetupUvInputs, folder: Path, uv: Commands) -> str:
+    """Return why the environment is to be made, "" if the one that is there will do."""
+    if not (folder / "pyvenv.cfg").is_file():
+        return "there was none"
+    if inputs.activate_environment == "clear":
+        return "activate-environment is clear"
+    if not _runs(folder, uv):
+        return "its Python was gone"
+    if inputs.python_version and not fits(inputs.python_version, folder, uv):
+        return f"it was not of Python {inputs.python_version}"
+    return ""
 
 
-def sync(inputs: SetupUvInputs, uv: Commands) -> None:
-    """Install what the project locks. Raises BadInputs, EnvironmentFailed."""
-    arguments = ["sync", *sync_arguments(inputs.sync)]
-    if uv.show(*arguments):
+def _runs(folder: Path, uv: Commands) -> bool:
+    """Say whether an environment's Python answers: a machine's may have gone, or changed, since."""
+    python = folder / "bin" / "python"
+    if not os.access(python, os.X_OK):
+        return False
+    return not uv.run("python", "find", *QUIET, "--", str(python)).returncode
+
+
+def _make_room(folder: Path) -> None:
+    """Remove what a uv that was ended had begun. Raises EnvironmentFailed where more would go.
+
+    Newer uvs refuse themselves to clear what is no environment, older ones empty the folder.
+    """
+    if not folder.is_dir() or (folder / "pyvenv.cfg").is_file():
+        return
+    names = {each.name for each in folder.iterdir()}
+    if BEGUN[0] in names and names <= {*BEGUN}:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif names:
         raise EnvironmentFailed(
-            f"uv {shlex.join(arguments)} failed in {inputs.working_directory}; it says why above.",
-            "Correct what it says; if the lock is not up to date, run uv lock and commit uv.lock.",
+            f"{folder} is not empty and no virtual environment, so none was made in it.",
+            "Correct venv-path, or remove the folder.",
         )
 
 
-def sync_arguments(text: str) -> list[str]:
-    """Return the arguments as a shell would split them, but for no shell; `true` is none of them."""
+def sync(inputs: SetupUvInputs, uv: Commands, say: Callable[[str], None]) -> None:
+    """Install what the project locks, compiled. Raises BadInputs, EnvironmentFailed."""
+    arguments = ["sync", *sync_arguments(inputs.sync, uv)]
+    # For this one call: with it each later `uv run` would look at every file again.
+    compiling = {"UV_COMPILE_BYTECODE": uv.env.get("UV_COMPILE_BYTECODE", "1")}
+    if code := uv.having(compiling).show(*arguments, say=say):
+        raise EnvironmentFailed(
+            f"uv {shlex.join(arguments)} failed with {code} in {inputs.working_directory}; it says "
+            "why above.",
+            "Correct what it says; if uv.lock is missing or out of date, run uv lock and commit it.",
+        )
+
+
+def sync_arguments(text: str, uv: Commands) -> list[str]:
+    """Return the arguments as a shell would split them, but for no shell; `true` is none of them.
+
+    The lock is taken as it is, unless they or the job's variables say otherwise. Raises BadInputs.
+    """
     try:
         given = [] if text == "true" else shlex.split(text)
     except ValueError as error:
         raise BadInputs(
             [f"sync is {text!r}, which cannot be split into arguments: {error}."]
         ) from None
-    return given if ABOUT_THE_LOCK & set(given) else ["--frozen", *given]
+    told = {each.partition("=")[0] for each in given} & {*ABOUT_THE_LOCK}
+    return given if told or any(map(uv.env.get, LOCK_VARIABLES)) else ["--frozen", *given]
+
+
+def synced(uv: Commands) -> Path | None:
+    """Return the environment that uv has put the project in: at its root, or where it is told to."""
+    done = uv.run("run", "--no-sync", "python", "-I", "-c", "import sys; print(sys.prefix)")
+    return None if done.returncode else Path(done.stdout.strip())

@@ -20,7 +20,10 @@ MISLEADING: Final = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME")
 
 @dataclass(kw_only=True)
 class Exports:
-    """Variables and folders for PATH, the last one first; written all at once at the end."""
+    """Variables and folders for PATH, the last one first; written all at once at the end.
+
+    `silenced` says what was taken out, as NAME=VALUE.
+    """
 
     host: Host
     variables: dict[str, str] = field(default_factory=dict)
@@ -35,7 +38,8 @@ class Exports:
             "UV_TOOL_BIN_DIR": str(folders.tool_bin),
         }
         self.path.append(str(folders.tool_bin))
-        if folders.copies:  # uv would copy all the same, and warn about each package
+        # uv would copy all the same, and warn; how to link may have been decided by others, though.
+        if folders.copies and not self.host.job.get("UV_LINK_MODE"):
             self.variables["UV_LINK_MODE"] = "copy"
         if self.host.home and self.host.home_is_new:
             self.variables["HOME"] = str(self.host.home)
@@ -49,6 +53,7 @@ class Exports:
                 self.silenced.append(f"{name}={told}")
 
     def activate(self, folder: Path) -> None:
+        """Make a virtual environment the one of later steps."""
         self.variables["VIRTUAL_ENV"] = str(folder)
         self.path.append(str(folder / "bin"))
 
@@ -59,6 +64,7 @@ class Exports:
         return {name: value for name, value in merged.items() if value or name not in MISLEADING}
 
     def write(self) -> None:
+        """Tell the runner, for all later steps of the job."""
         for name, value in self.variables.items():
             actions.export(name, value)
         for folder in self.path:

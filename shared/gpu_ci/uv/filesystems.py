@@ -1,53 +1,76 @@
-"""What kind of file system a folder is on, and whether two are on one."""
+"""What kind of file system a folder is on, and whether files can be linked from one to another."""
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 # Where locking fails or takes seconds, and many small files take minutes.
 NETWORKED: Final = {
-    "9p", "afs", "beegfs", "ceph", "cifs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.juicefs",
-    "fuse.s3fs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs3", "nfs4", "smb3",
-    "smbfs", "vboxsf", "virtiofs", "wekafs",
+    "9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs3", "nfs4",
+    "smb3", "smbfs", "vboxsf", "virtiofs", "wekafs",
+}  # fmt: skip
+# All others that are served by a program are clouds' buckets and the like.
+LOCAL_FUSE: Final = {
+    "fuse.bindfs", "fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.ntfs-3g", "fuse.unionfs",
 }  # fmt: skip
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
-def kind(folder: Path) -> str:
-    """Return the type of the file system that the folder is, or would be, on; "" if unknown."""
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """Where a file system hangs in the tree, and its type; both "" if unknown."""
+
+    point: str = ""
+    kind: str = ""
+
+
+def mount_of(folder: Path, mounts: Path = MOUNTS) -> Mount:
+    """Return the mount that the folder is, or would be, on."""
     place = str(nearest(folder).resolve())
-    found = ("", "")
-    for line in _lines():
-        point, type_ = line
-        if _is_in(place, point) and len(point) >= len(found[0]):
-            found = (point, type_)
-    return found[1]
+    found = Mount()
+    for mount in _mounts(mounts):
+        # Of two on one point the later one hides the former.
+        if _is_in(place, mount.point) and len(mount.point) >= len(found.point):
+            found = mount
+    return found
 
 
-def is_networked(folder: Path) -> bool:
-    return kind(folder) in NETWORKED
+def is_networked(folder: Path, mounts: Path = MOUNTS) -> bool:
+    """Say whether the folder's files are on another machine."""
+    kind = mount_of(folder, mounts).kind
+    return kind in NETWORKED or (kind.startswith("fuse.") and kind not in LOCAL_FUSE)
 
 
-def same_device(first: Path, second: Path) -> bool:
-    """Say whether files can be linked between the folders, of which neither need exist yet."""
-    return nearest(first).stat().st_dev == nearest(second).stat().st_dev
+def can_link(first: Path, second: Path, mounts: Path = MOUNTS) -> bool:
+    """Say whether files can be linked between two folders, of which neither need exist yet.
+
+    One device is not enough: link(2) refuses between two mounts of it, as a container has them.
+    """
+    devices = {nearest(each).stat().st_dev for each in (first, second)}
+    return len(devices) == 1 and mount_of(first, mounts) == mount_of(second, mounts)
 
 
 def nearest(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    """Return the folder, or the nearest one above it that exists and may be seen."""
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110 -- Path.exists raises where we may not look
 
 
-def _lines() -> list[tuple[str, str]]:
-    """Return each mount's point and type (proc(5): the fifth field, and the first after `-`)."""
+def _mounts(mounts: Path) -> list[Mount]:
+    """Read each mount (proc(5): the point is the fifth field, the type the first after `-`)."""
     try:
-        lines = MOUNTS.read_text().splitlines()
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []
     split = [(line.split(" "), line.partition(" - ")[2].split(" ")) for line in lines]
-    return [(_plain(left[4]), right[0]) for left, right in split if len(left) > 4]  # noqa: PLR2004
+    return [
+        Mount(point=_plain(left[4]), kind=right[0])
+        for left, right in split
+        if len(left) > 4  # noqa: PLR2004 -- the fifth field
+    ]
 
 
 def _plain(text: str) -> str:

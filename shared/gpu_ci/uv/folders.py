@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import NoFolder
-from gpu_ci.uv.filesystems import is_networked, kind, same_device
+from gpu_ci.uv.filesystems import can_link, is_networked, mount_of, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from gpu_ci.uv.host import Host
     from gpu_ci.uv.inputs import SetupUvInputs
 
 # The buckets of uv's cache have a version in their names: wheels-v5, archive-v0 …
 BUCKETS: Final = "*-v[0-9]*"
-TEMPORARY: Final = Path("/var/tmp"), Path("/tmp")  # noqa: S108 -- only a folder of our own in them is used
+# What uv locks in each of its folders; one that root left there cannot be opened.
+LOCK: Final = ".lock"
+TEMPORARY: Final = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 -- only a folder of our own in them is used
+# The runner makes this home anew for each job that runs in a container.
+HOME_OF_A_CONTAINER: Final = Path("/github/home")
+ROOM: Final = 64_000_000  # bytes: one uv takes nearly as many
+ROOT_UID: Final = 0
+KB: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +36,8 @@ class Folders:
     """Absolute paths; `bin` holds links to the uv that won, and `uvs` the kept ones by version.
 
     `cache_is_kept` says that the next job on this machine finds the cache again, `cache_was_there`
-    that this one did; `copies` that nothing can be linked from it into the workspace. `notes` says
-    why a folder is not the usual one.
+    that this one did; `copies` that nothing can be linked from it into the environment. `notes`
+    says why a folder is not the usual one.
     """
 
     cache: Path
@@ -49,7 +58,7 @@ class Choosing:
 
     What stays on the machine goes to the user's home, or to the runner's tool cache where there is
     no home to write in, or to a folder of the user's own in /var/tmp; at last to the job's temporary
-    folder, which the runner empties.
+    folder, which the runner empties. What is on a network's file system comes after all others.
     """
 
     inputs: SetupUvInputs
@@ -58,59 +67,94 @@ class Choosing:
 
     def folders(self) -> Folders:
         """Choose, and make them. Raises NoFolder when one cannot be had anywhere."""
-        cache = self._first("the cache", self._caches())
-        data = self._first("uv and Pythons", self._data())
-        pythons = self._first("Pythons", [*self._told("UV_PYTHON_INSTALL_DIR"), data / "python"])
+        self._note_home()
+        cache = self._first("the cache", self._caches(), cache_refusal)
+        own = self._first("uv itself", self._data("gpu-ci"))
         kept = self._is_kept(cache)
         return Folders(
             cache=cache,
-            pythons=pythons,
-            tools=self._first("tools", [*self._asked("tool-dir", "UV_TOOL_DIR"), data / "tools"]),
-            tool_bin=self._first("tools' programs", self._tool_bins(data)),
-            bin=self._first("uv's programs", [data / "gpu-ci" / "bin"]),
-            uvs=self._first("kept uvs", [data / "gpu-ci" / "versions"]),
+            pythons=self._first("Pythons", self._pythons()),
+            tools=self._first("tools", self._tools()),
+            tool_bin=self._first("tools' programs", self._tool_bins()),
+            bin=self._first("uv's programs", [own / "bin"]),
+            uvs=self._first("kept uvs", [own / "versions"]),
             cache_is_kept=kept,
             cache_was_there=kept and any(cache.glob(BUCKETS)),
-            copies=not same_device(cache, self.inputs.working_directory),
+            copies=not can_link(cache, self._environment()),
             notes=tuple(self.notes),
         )
+
+    def _note_home(self) -> None:
+        told, home = self.host.job.get("HOME", ""), self.host.home
+        if home is None or self.host.home_is_new:
+            instead = f"it is {home} from now on" if home else "no other is known"
+            self.notes.append(f"HOME is {told or 'unset'}, not a home of this user's: {instead}.")
 
     def _caches(self) -> Iterator[Path]:
         if not self.inputs.keeps_cache:
             yield from self._of_the_job("cache")
-        yield from self._asked("cache-local-path", "UV_CACHE_DIR")
-        yield from self._told("XDG_CACHE_HOME", "uv")
-        if self.host.home:
-            yield self.host.home / ".cache" / "uv"
+        for asked in self._asked("cache-local-path", "UV_CACHE_DIR"):
+            yield asked
+            if os.access(asked, os.W_OK):  # a disk that is there for caches, but belongs to root
+                yield asked / self._own
+        yield from self._told_of_user("XDG_CACHE_HOME", "uv")
+        yield from self._at_home(".cache", "uv")
         yield from self._beside_home("cache")
 
-    def _data(self) -> Iterator[Path]:
-        yield from self._told("XDG_DATA_HOME", "uv")
-        if self.host.home:
-            yield self.host.home / ".local" / "share" / "uv"
-        yield from self._beside_home("data")
+    def _data(self, what: str) -> Iterator[Path]:
+        yield from self._told_of_user("XDG_DATA_HOME", "uv", what)
+        yield from self._at_home(".local", "share", "uv", what)
+        yield from self._beside_home("data", what)
 
-    def _tool_bins(self, data: Path) -> Iterator[Path]:
+    def _pythons(self) -> Iterator[Path]:
+        yield from self._told_of_uv("UV_PYTHON_INSTALL_DIR")
+        yield from self._data("python")
+
+    def _tools(self) -> Iterator[Path]:
+        yield from self._asked("tool-dir", "UV_TOOL_DIR")
+        yield from self._data("tools")
+
+    def _tool_bins(self) -> Iterator[Path]:
         yield from self._asked("tool-bin-dir", "UV_TOOL_BIN_DIR")
-        if self.host.home:
-            yield self.host.home / ".local" / "bin"
-        yield data / "tool-bin"
+        yield from self._told_of_user("XDG_BIN_HOME")
+        yield from self._at_home(".local", "bin")
+        yield from self._data("tool-bin")
 
-    def _beside_home(self, what: str) -> Iterator[Path]:
-        own = f"gpu-ci-uv-{self.host.uid}"
-        yield from self._told("RUNNER_TOOL_CACHE", own, what)
+    def _at_home(self, *below: str) -> Iterator[Path]:
+        if self.host.home and self.host.home != HOME_OF_A_CONTAINER:
+            yield self.host.home.joinpath(*below)
+
+    def _beside_home(self, *below: str) -> Iterator[Path]:
+        yield from self._told("RUNNER_TOOL_CACHE", self._own, *below)
         for parent in TEMPORARY:
-            yield parent / own / what
-        yield from self._of_the_job(what)
+            yield parent.joinpath(self._own, *below)
+        yield from self._of_the_job(*below)
 
-    def _of_the_job(self, what: str) -> Iterator[Path]:
-        yield from self._told("RUNNER_TEMP", "gpu-ci-uv", what)
+    @property
+    def _own(self) -> str:
+        """Return the name of this user's folder among those of others."""
+        return f"gpu-ci-uv-{self.host.uid}"
+
+    def _of_the_job(self, *below: str) -> Iterator[Path]:
+        yield from self._told("RUNNER_TEMP", "gpu-ci-uv", *below)
 
     def _asked(self, name: str, variable: str) -> Iterator[Path]:
-        """Yield what an input asks for, relative to the working directory, then the variable's."""
+        """Yield what an input asks for, then what the variable does."""
         if asked := self.inputs.folder(name):
             yield asked
-        yield from self._told(variable)
+        yield from self._told_of_uv(variable)
+
+    def _told_of_uv(self, variable: str) -> Iterator[Path]:
+        """Yield the folder that a variable of uv's names, for one place: uv itself asks each step's."""
+        if told := self.host.job.get(variable, ""):
+            yield self.inputs.working_directory / told
+
+    def _told_of_user(self, variable: str, *below: str) -> Iterator[Path]:
+        """Yield what a user's variable names, but not for root where it is another user's still:
+        what root makes there would be in that user's way."""
+        for folder in self._told(variable, *below):
+            if self.host.uid != ROOT_UID or nearest(folder).stat().st_uid == ROOT_UID:
+                yield folder
 
     def _told(self, variable: str, *below: str) -> Iterator[Path]:
         """Yield the folder that a variable of the job names, if it is absolute."""
@@ -118,42 +162,123 @@ class Choosing:
         if told.startswith("/"):
             yield Path(told, *below)
 
+    def _environment(self) -> Path:
+        told = self.host.job.get("UV_PROJECT_ENVIRONMENT", "")
+        return self.inputs.folder("venv-path") or self.inputs.working_directory / told
+
     def _is_kept(self, folder: Path) -> bool:
         temporary = self.host.job.get("RUNNER_TEMP", "")
         in_the_job = bool(temporary) and folder.is_relative_to(temporary)
         return not in_the_job and self.host.job.get("RUNNER_ENVIRONMENT") != "github-hosted"
 
-    def _first(self, what: str, candidates: Iterable[Path]) -> Path:
-        refused: list[str] = []
-        for folder in dict.fromkeys(candidates):
-            if not (why := refusal(folder, self.host.uid)):
-                self.notes += [f"{what}: {text}" for text in refused]
+    def _first(
+        self,
+        what: str,
+        candidates: Iterable[Path],
+        refuses: Callable[[Path, int], str] | None = None,
+    ) -> Path:
+        """Return the first that is not refused, those on this machine's own disks first."""
+        wanted = list(dict.fromkeys(candidates))
+        against = {each: _far(each) for each in wanted if is_networked(each)}
+        for folder in sorted(wanted, key=against.__contains__):
+            why = (refuses or refusal)(folder, self.host.uid)
+            if not why:
+                self._note(what, wanted[: wanted.index(folder) + 1], against)
                 return folder
-            refused.append(f"{folder} {why}")
+            against[folder] = why
+        refused = "; ".join(f"{folder} {why}" for folder, why in against.items())
         raise NoFolder(
-            f"No folder was found for {what}: {'; '.join(refused)}.",
-            "Let the runner's user write in its home or in RUNNER_TOOL_CACHE, or name a folder: "
-            "cache-local-path, tool-dir, tool-bin-dir.",
+            f"No folder was found for {what}: {refused}.",
+            "Make room, or let the runner's user write in its home or in RUNNER_TOOL_CACHE; "
+            "cache-local-path, tool-dir and tool-bin-dir name other folders.",
         )
+
+    def _note(self, what: str, tried: list[Path], against: Mapping[Path, str]) -> None:
+        """Say why those before the last one are not used, and what is to be said against that one."""
+        for folder in filter(against.__contains__, tried):
+            so = "no other was found" if folder == tried[-1] else "it is not used"
+            self.notes.append(f"{folder} {against[folder]}: {so} for {what}.")
+
+
+def _far(folder: Path) -> str:
+    return f"is on {mount_of(folder).kind}, where locks are slow or fail"
+
+
+def cache_refusal(folder: Path, uid: int) -> str:
+    """Return why a folder cannot be uv's cache: each bucket in it is tried as well.
+
+    Hard links to files of others are forbidden, so a bucket must belong to this very user.
+    """
+    if why := refusal(folder, uid):
+        return why
+    try:
+        for each in filter(Path.is_dir, folder.glob(BUCKETS)):
+            if each.stat().st_uid != uid:
+                return f"has in it {each.name} of another user"
+            _try(each)
+    except OSError as error:
+        return f"has in it what cannot be written ({error.strerror})"
+    return ""
 
 
 def refusal(folder: Path, uid: int) -> str:
     """Return why a folder cannot be used, "" if it can; it is made if it is not there.
 
-    One that others own could be filled by them with programs for us, and hard links to their files
-    are forbidden; on a network's file system locks fail.
+    One that others may write in could be filled by them with programs for us.
     """
-    if is_networked(folder):
-        return f"is on {kind(folder)}, where locks fail"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for each in (folder, *folder.glob(BUCKETS)):
-            if each.stat().st_uid != uid:
-                return f"belongs to another user ({each.name}: {each.stat().st_uid})"
-            _try(each)
+        if why := _danger(folder, uid) or _shortage(folder):
+            return why
+        with private():
+            folder.mkdir(parents=True, exist_ok=True)
+        if why := _strangeness(folder, uid):
+            return why
+        _try(folder)
     except OSError as error:
         return f"cannot be written ({error.strerror})"
     return ""
+
+
+def _danger(folder: Path, uid: int) -> str:
+    """Return how others could put another folder in its place, "" if they could not."""
+    for path in (folder, *folder.parents):
+        if not path.parent.exists() or not (above := path.parent.stat()).st_mode & stat.S_IWOTH:
+            continue
+        if above.st_uid not in {uid, ROOT_UID}:
+            return f"is in {path.parent}, another user's, where everybody may write"
+        if os.path.lexists(path) and path.lstat().st_uid not in {uid, ROOT_UID}:
+            return f"is in {path}, which belongs to another user"
+    return ""
+
+
+def _shortage(folder: Path) -> str:
+    disk = os.statvfs(nearest(folder))
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_blocks and free < ROOM:  # some file systems tell no size at all
+        return f"has no room ({free // KB:,} kB free)"
+    return ""
+
+
+def _strangeness(folder: Path, uid: int) -> str:
+    """Return why a folder that is there is not ours; root's is, as a disk's uppermost often is."""
+    found = folder.stat()
+    if found.st_uid not in {uid, ROOT_UID}:
+        return f"belongs to another user ({found.st_uid})"
+    if found.st_mode & stat.S_IWOTH:
+        return "can be written by everybody"
+    if (folder / LOCK).exists() and not os.access(folder / LOCK, os.R_OK | os.W_OK):
+        return f"has a {LOCK} of another user"
+    return ""
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """Let what is made be for this user alone, folders above it too, whatever the umask."""
+    usual = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(usual)
 
 
 def _try(folder: Path) -> None:
@@ -161,4 +286,3 @@ def _try(folder: Path) -> None:
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".gpu-ci-") as file:
         file.write(b"gpu-ci")
         file.flush()
-        os.fsync(file.fileno())  # a full disk may show only now

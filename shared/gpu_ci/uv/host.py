@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 # `shared/run` takes these out of its own way and leaves them to be read under this prefix.
 OF_THE_JOB: Final = "GPU_CI_JOB_"
-# What `uname -m` says, and the same machine in the names of uv's releases.
-MACHINES: Final = {"x86_64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+# What the workflow itself has set: the action passes its `env` context on under this prefix.
+OF_THE_WORKFLOW: Final = "GPU_CI_ENV_"
+# What `uname -m` says, where uv's releases say it otherwise.
+MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
+ROOT: Final = Path("/")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +42,19 @@ class Host:
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Host:
-        """Read it. Raises EnvironmentBroken for a machine that uv is not made for."""
+        """Read it. Raises EnvironmentBroken for a system that this action is not made for."""
         job = job_environment(env)
         uid = os.getuid()
-        home = find_home(job.get("HOME", ""), uid)
+        told = job.get("HOME", "")
+        home = find_home(told, uid)
         return cls(
             uid=uid,
             home=home,
-            home_is_new=str(home or "") != job.get("HOME", ""),
+            home_is_new=home is not None and home != Path(told),
             machine=_machine(),
-            libc="musl" if any(Path("/lib").glob("ld-musl-*.so.1")) else "gnu",
+            libc=find_libc(),
             job=job,
-            own={name: env.get(f"GPU_CI_ENV_{name}", "") for name in OWN},
+            own=_with_prefix(env, OF_THE_WORKFLOW),
         )
 
     @property
@@ -59,24 +63,24 @@ class Host:
         return f"{self.machine}-unknown-linux-{self.libc}"
 
 
-# What a workflow may set for later steps on purpose; the action passes its own `env` context on.
-OWN: Final = ("PYTHONPATH", "VIRTUAL_ENV", "CONDA_PREFIX")
-
-
 def job_environment(env: Mapping[str, str]) -> dict[str, str]:
     """Return the environment as it was before `shared/run` cleaned it."""
-    kept = {name: value for name, value in env.items() if not name.startswith(OF_THE_JOB)}
-    taken = {n.removeprefix(OF_THE_JOB): v for n, v in env.items() if n.startswith(OF_THE_JOB)}
-    return {**kept, **taken}
+    hidden = (OF_THE_JOB, OF_THE_WORKFLOW)
+    kept = {name: value for name, value in env.items() if not name.startswith(hidden)}
+    return {**kept, **_with_prefix(env, OF_THE_JOB)}
+
+
+def _with_prefix(env: Mapping[str, str], prefix: str) -> dict[str, str]:
+    return {n.removeprefix(prefix): value for n, value in env.items() if n.startswith(prefix)}
 
 
 def find_home(told: str, uid: int) -> Path | None:
-    """Return HOME if it is this user's, else the home of the user database, None if neither can be used.
+    """Return HOME if it is this user's, else the home of the user database, None if neither will do.
 
     A runner that is started by a service, `su` or `docker exec` often has root's HOME, `/` or none.
     """
     candidates = [told, _home_of(uid)]
-    usable = (Path(text) for text in candidates if text.startswith("/") and text != "/")
+    usable = (Path(text) for text in candidates if text.startswith("/") and text.strip("/"))
     return next((path for path in usable if _is_own(path, uid)), None)
 
 
@@ -88,18 +92,35 @@ def _home_of(uid: int) -> str:
 
 
 def _is_own(path: Path, uid: int) -> bool:
-    """Say whether a folder can be this user's home: it is theirs, or they may write in it."""
+    """Say whether a folder can be this user's home: theirs, or one to write in that is nobody's.
+
+    Root may write everywhere; what it leaves in another's home would be in that user's way.
+    """
     try:
-        return path.is_dir() and (path.stat().st_uid == uid or os.access(path, os.W_OK | os.X_OK))
+        owner = path.stat().st_uid
     except OSError:
         return False
+    if not path.is_dir() or not os.access(path, os.W_OK | os.X_OK):
+        return False
+    return owner == uid or _home_of(owner) != str(path)
 
 
 def _machine() -> str:
     system, machine = platform.system(), platform.machine()
-    if system == "Linux" and machine in MACHINES:
-        return MACHINES[machine]
+    if system == "Linux":
+        return MACHINES.get(machine, machine)
     raise EnvironmentBroken(
-        f"There is no uv for {system} on {machine} that this action knows.",
+        f"This action is made for Linux, and the machine runs {system}.",
         "Install uv on the machine yourself, and leave this step out.",
     )
+
+
+def find_libc(root: Path = ROOT) -> str:
+    """Return the C library that programs find here: `gnu`, or `musl`, whose uv needs none at all."""
+    musl, gnu = (
+        any(True for folder in ("lib", "lib64") for _ in (root / folder).glob(name))
+        for name in ("ld-musl-*.so.1", "ld-linux-*.so.*")
+    )
+    if musl and gnu:  # one of them is only a guest: Debian's package `musl`, Alpine's `gcompat`
+        return "gnu" if platform.libc_ver()[0] == "glibc" else "musl"
+    return "gnu" if gnu else "musl"

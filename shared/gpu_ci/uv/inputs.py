@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from gpu_ci.inputs import Reader
+from gpu_ci.uv.host import find_home
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +21,8 @@ ACTIVATIONS = ("false", "true", "clear")
 
 @dataclass(frozen=True, kw_only=True)
 class SetupUvInputs:
-    """The inputs of action-setup-uv. `working_directory` is absolute; other paths are as written."""
+    """The inputs of action-setup-uv. `working_directory` is absolute, and so is a path that began
+    with ~; other paths are as written."""
 
     version: str
     version_file: str
@@ -42,18 +45,18 @@ class SetupUvInputs:
         reader = UvReader(env)
         inputs = cls(
             version=reader.text("version"),
-            version_file=reader.text("version-file"),
+            version_file=reader.path("version-file"),
             python_version=reader.text("python-version"),
             activate_environment=reader.choice("activate-environment", ACTIVATIONS),
-            venv_path=reader.text("venv-path"),
+            venv_path=reader.path("venv-path"),
             working_directory=reader.directory("working-directory"),
             checksum=reader.sha256("checksum"),
-            mirror=reader.url("mirror", "") if reader.text("mirror") else "",
+            mirror=reader.mirror("mirror"),
             enable_cache=reader.choice("enable-cache", CHOICES),
-            cache_local_path=reader.text("cache-local-path"),
+            cache_local_path=reader.path("cache-local-path"),
             cache_max_gb=reader.gigabytes("cache-max-gb"),
-            tool_dir=reader.text("tool-dir"),
-            tool_bin_dir=reader.text("tool-bin-dir"),
+            tool_dir=reader.path("tool-dir"),
+            tool_bin_dir=reader.path("tool-bin-dir"),
             sync=reader.text("sync"),
         )
         inputs._look_across(reader)
@@ -63,8 +66,6 @@ class SetupUvInputs:
     def _look_across(self, reader: UvReader) -> None:
         if self.venv_path and self.activate_environment == "false" and not self.sync:
             reader.problem("venv-path is for activate-environment or sync: give one of them too.")
-        if self.checksum and not self.version:
-            reader.problem("checksum is for one exact version: give version too.")
 
     @property
     def keeps_cache(self) -> bool:
@@ -73,7 +74,7 @@ class SetupUvInputs:
     def folder(self, name: str) -> Path | None:
         """Return the folder that an input names, relative to the working directory, None if none."""
         text = getattr(self, name.replace("-", "_"))
-        return self.working_directory / Path(text).expanduser() if text else None
+        return self.working_directory / text if text else None
 
 
 class UvReader(Reader):
@@ -82,12 +83,33 @@ class UvReader(Reader):
     def directory(self, name: str) -> Path:
         """Read a folder that must be there; default the workspace."""
         workspace = self.env.get("GITHUB_WORKSPACE", "") or Path.cwd()
-        folder = Path(workspace, self.text(name)).resolve()
-        if not folder.is_dir():
+        folder = Path(workspace, self.path(name))
+        if not os.path.isdir(folder):  # noqa: PTH112 -- it is False, not an error, where we may not look
             self.problem(
-                f"{name} is {str(folder)!r}, which is no folder. Is the checkout before it?"
+                f"{name} is {str(folder)!r}, which is no folder that can be read. Is the checkout "
+                "before it?"
             )
-        return folder
+            return folder
+        return folder.resolve()
+
+    def path(self, name: str) -> str:
+        """Read a path; ~ is the home that uv is set up for, whatever HOME says."""
+        text = self.text(name)
+        if text.partition("/")[0] != "~":
+            return text
+        if home := find_home(self.env.get("HOME", ""), os.getuid()):
+            return str(home / text[1:].lstrip("/"))
+        self.problem(f"{name} is {text!r}, and this user has no home: write an absolute path.")
+        return ""
+
+    def mirror(self, name: str) -> str:
+        """Read an address that has VERSION/uv-TARGET.tar.gz below it."""
+        text = self.text(name).rstrip("/")
+        if text and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", text):
+            self.problem(
+                f"{name} is no address of a folder of releases, such as https://mirror.example/uv."
+            )
+        return text
 
     def sha256(self, name: str) -> str:
         text = self.text(name).lower().removeprefix("sha256:")

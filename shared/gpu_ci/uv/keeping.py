@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
-import tarfile
 import tempfile
-import zipfile
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from packaging.version import InvalidVersion, Version
 
-from gpu_ci.errors import NotFetched
+from gpu_ci.errors import NoFolder, NotFetched, NotVerified
 from gpu_ci.uv.present import Uv, ask_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from gpu_ci.uv.wanted import Wanted
 
 PROGRAMS: Final = ("uv", "uvx")
 SUMS: Final = "SHA256SUMS"
@@ -31,62 +32,98 @@ exec "${0%/*}/uv" tool run "$@"
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A folder of kept uvs, which several jobs may use at once."""
+    """A folder of kept uvs, which several jobs may use at once; all are for one kind of machine.
+
+    One that came from an archive of a checksum that the user gave has that in its name too, so that
+    no other stands in for it.
+    """
 
     folder: Path
 
-    def all(self) -> list[Uv]:
-        """Return those that are whole, the newest first; each is verified again."""
-        found = []
-        for each in self.folder.iterdir():
-            version = _version(each.name)
-            if version and is_whole(each):
-                found.append(Uv(path=each / "uv", version=version, where=f"kept in {self.folder}"))
-        return sorted(found, key=lambda uv: uv.version, reverse=True)
+    def newest(self, wanted: Wanted) -> Uv | None:
+        """Return the newest one that will do and is whole, None if there is none."""
+        told = ((_version(each.name), each) for each in self.folder.glob("[0-9]*"))
+        fitting = [(version, each) for version, each in told if version and wanted.allows(version)]
+        newest_first = sorted(fitting, reverse=True)
+        return next((self._told(*each) for each in newest_first if is_whole(each[1])), None)
 
-    def one(self, version: str) -> Uv | None:
-        """Return the one of this version, None if it is not there or not whole."""
-        if not is_whole(self.folder / version):
-            return None
-        path = self.folder / version / "uv"
-        return Uv(path=path, version=Version(version), where=f"kept in {self.folder}")
+    def one(self, version: str, archive: str = "") -> Uv | None:
+        """Return the one of this version (and checksum), None if it is not there or not whole."""
+        place = self._place(version, archive)
+        return self._told(Version(version), place) if is_whole(place) else None
 
-    def install(self, version: str, fill: Callable[[Path], None]) -> Uv:
-        """Keep a uv that `fill` puts into the folder that it is given; several jobs do it once.
+    def install(self, version: str, fill: Callable[[Path], None], archive: str = "") -> Uv:
+        """Keep a uv that `fill` puts into the folder that it is given; of several jobs one does it.
 
-        Raises what `fill` raises, and NotFetched when what came does not run here.
+        Raises what `fill` raises; NotFetched or NotVerified when what came does not run here, or is
+        another version; NoFolder when it cannot be written.
         """
-        with self._locked(version):
-            if there := self.one(version):
-                return there
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as name:
-                made = self._made(version, Path(name), fill)
-                shutil.rmtree(self.folder / version, ignore_errors=True)
-                made.rename(self.folder / version)
-        path = self.folder / version / "uv"
-        return Uv(path=path, version=Version(version), where=f"new in {self.folder}")
+        place = self._place(version, archive)
+        try:
+            with self._locked(place):
+                if there := self.one(version, archive):
+                    return there
+                self._renew(place, version, fill)
+        except OSError as error:
+            raise NoFolder(
+                f"uv {version} could not be kept in {self.folder}: {error.strerror or error}.",
+                "Make room on that disk, and let the runner's user write there.",
+            ) from None
+        return Uv(path=place / "uv", version=Version(version), where=f"new in {self.folder}")
 
-    def _made(self, version: str, scratch: Path, fill: Callable[[Path], None]) -> Path:
+    def _place(self, version: str, archive: str) -> Path:
+        return self.folder / "-".join(filter(None, (version, archive)))
+
+    def _told(self, version: Version, place: Path) -> Uv:
+        return Uv(path=place / "uv", version=version, where=f"kept in {self.folder}")
+
+    def _renew(self, place: Path, version: str, fill: Callable[[Path], None]) -> None:
+        """Make it beside its place, and then put it there in one step."""
+        scratch = self.folder / f".new-{place.name}"
+        shutil.rmtree(scratch, ignore_errors=True)  # of a job that was killed
         made = scratch / "made"
-        made.mkdir(mode=0o755)
-        fill(made)
-        if ask_version(made / "uv") is None:
-            raise NotFetched(
-                f"uv {version} was downloaded, and does not run on this machine.",
-                "Is its libc too old? Install uv on the machine, or give another version.",
-            )
-        if not (made / "uvx").exists():
-            (made / "uvx").write_text(UVX)
-            (made / "uvx").chmod(0o755)
-        sums = [f"{digest(made / name)}  {name}\n" for name in PROGRAMS]
-        (made / SUMS).write_text("".join(sums))
-        return made
+        made.mkdir(parents=True, mode=0o755)
+        try:
+            fill(made)
+            _look_at(made / "uv", version)
+            _complete(made)
+            if place.exists():  # and is not whole
+                place.rename(scratch / "broken")
+            made.rename(place)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
     @contextmanager
-    def _locked(self, version: str) -> Iterator[None]:
-        with (self.folder / f".lock-{version}").open("w") as file:
+    def _locked(self, place: Path) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / f".lock-{place.name}").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _look_at(uv: Path, version: str) -> None:
+    """Look whether it runs and is what it should be. Raises NotFetched, NotVerified."""
+    found = ask_version(uv)
+    if found is None:
+        raise NotFetched(
+            f"uv {version} came, and does not run on this machine.",
+            "Is its libc too old, or does the folder allow no programs (noexec)? Install uv on the "
+            "machine, or give another version.",
+        )
+    if Version(found.public) != Version(version):
+        raise NotVerified(
+            f"What came as uv {version} says that it is uv {found}; it was not used.",
+            "Correct mirror, version or checksum.",
+        )
+
+
+def _complete(made: Path) -> None:
+    """Add what a folder of a kept uv has besides uv itself."""
+    if not (made / "uvx").exists():
+        (made / "uvx").write_text(UVX)
+        (made / "uvx").chmod(0o755)
+    sums = [f"{digest(made / name)}  {name}\n" for name in PROGRAMS]
+    (made / SUMS).write_text("".join(sums))
 
 
 def link(uv: Uv, below: Path) -> Path:
@@ -95,17 +132,29 @@ def link(uv: Uv, below: Path) -> Path:
     folder = below / f"{uv.version}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     for program in filter(None, (uv.path, uv.uvx)):
-        with suppress(FileExistsError):
-            (folder / program.name).symlink_to(program)
+        _point(folder / program.name, program)
     return folder
 
 
+def _point(link: Path, to: Path) -> None:
+    """Let a link lead there, in one step: other jobs may be using it."""
+    if link.is_symlink() and link.readlink() == to:
+        return
+    with tempfile.TemporaryDirectory(dir=link.parent, prefix=".new-") as scratch:
+        made = Path(scratch, link.name)
+        made.symlink_to(to)
+        made.replace(link)
+
+
 def is_whole(folder: Path) -> bool:
-    """Say whether the programs in a folder are those that were put there."""
+    """Say whether the programs in a folder are those that were put there, and can be run."""
     try:
         lines = (folder / SUMS).read_text().splitlines()
         told = {name: sum_ for sum_, name in (line.split("  ", 1) for line in lines)}
-        return "uv" in told and all(digest(folder / name) == told[name] for name in told)
+        return all(
+            digest(folder / name) == told.get(name) and os.access(folder / name, os.X_OK)
+            for name in PROGRAMS
+        )
     except (OSError, ValueError):
         return False
 
@@ -116,43 +165,8 @@ def digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def unpack(archive: Path, to: Path) -> None:
-    """Take uv and uvx out of a wheel or a release's tarball, and nothing else.
-
-    Raises NotFetched when there is no uv in it.
-    """
-    members = _of_wheel(archive) if zipfile.is_zipfile(archive) else _of_tarball(archive)
-    for name, stream in members:
-        with (to / name).open("wb") as file:
-            shutil.copyfileobj(stream, file)
-        (to / name).chmod(0o755)
-    if not (to / "uv").exists():
-        raise NotFetched("There is no uv in what was downloaded.", "Correct mirror or version.")
-
-
-def _of_wheel(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with zipfile.ZipFile(archive) as opened:
-        for member in opened.namelist():
-            if (name := PurePosixPath(member).name) in PROGRAMS and "/scripts/" in member:
-                with opened.open(member) as stream:
-                    yield name, stream
-
-
-def _of_tarball(archive: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    try:
-        with tarfile.open(archive) as opened:
-            for member in opened:
-                stream = opened.extractfile(member) if member.isfile() else None
-                if stream and (name := PurePosixPath(member.name).name) in PROGRAMS:
-                    yield name, stream
-    except tarfile.TarError as error:
-        raise NotFetched(
-            f"What was downloaded is no archive ({error}).", "Correct mirror."
-        ) from None
-
-
 def _version(name: str) -> Version | None:
     try:
-        return Version(name)
+        return Version(name.partition("-")[0])
     except InvalidVersion:
         return None

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gpu_ci.errors import NotFetched, NotVerified
-from gpu_ci.uv.keeping import Kept, unpack
+from gpu_ci.errors import NoFolder, NotFetched, NotVerified, SetupFailed
+from gpu_ci.uv.keeping import Kept
 from gpu_ci.uv.offers import Market, Pinned
 from gpu_ci.uv.present import Uv, ask_version, choose, on_path
-from gpu_ci.uv.wanted import read_wanted
+from gpu_ci.uv.wanted import exactly, read_wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,19 +39,27 @@ class Obtaining:
     pinned: Pinned = field(default_factory=Pinned.read)
 
     def uv(self) -> tuple[Uv, Wanted]:
-        """Return it, and what was wanted. Raises BadInputs, NotFetched, NotVerified."""
+        """Return it, and what was wanted. Raises BadInputs, NotFetched, NotVerified, NoFolder."""
         wanted = read_wanted(self.inputs, self.pinned.version)
-        there = [*on_path(self.host, self.folders.uvs.parent)]
-        found = None if wanted.latest or self.inputs.checksum else self._there(wanted, there)
-        found = found or self._downloaded(wanted, there)
-        self._tell_shadowed(found, wanted, there)
+        present = [*on_path(self.host, self.folders.uvs.parent, self.inputs.working_directory)]
+        found = None if wanted.latest else self._here(wanted, present)
+        found = found or self._downloaded(wanted, present)
+        self._tell_shadowed(found, wanted, present)
         return found, wanted
 
-    def _there(self, wanted: Wanted, on_path: list[Uv]) -> Uv | None:
-        return choose(wanted, on_path) or choose(wanted, self._kept().all()) or self._own(wanted)
-
+    @property
     def _kept(self) -> Kept:
-        return Kept(folder=self.folders.uvs)
+        """Return what is kept for this kind of machine: a home may be shared by several kinds."""
+        return Kept(folder=self.folders.uvs / self.host.target)
+
+    def _here(self, wanted: Wanted, present: list[Uv]) -> Uv | None:
+        """Return one that needs no download: on PATH, kept, or our own.
+
+        Where a checksum is given, only what came from a download with it will do.
+        """
+        if checksum := self.inputs.checksum:
+            return self._kept.one(wanted.exact, checksum)
+        return choose(wanted, present) or self._kept.newest(wanted) or self._own(wanted)
 
     def _own(self, wanted: Wanted) -> Uv | None:
         """Keep the uv that set this program up, if it will do: it was verified when it came."""
@@ -63,54 +71,82 @@ class Obtaining:
         def fill(folder: Path) -> None:
             shutil.copy(path, folder / "uv")
 
-        return self._kept().install(str(version), fill)
+        return self._kept.install(str(version), fill)
 
-    def _downloaded(self, wanted: Wanted, on_path: list[Uv]) -> Uv:
-        """Download it; where that fails, take the newest that is there and will do."""
-        market = Market(
+    def _downloaded(self, wanted: Wanted, present: list[Uv]) -> Uv:
+        """Download it; where that fails, take the newest that is here and will do."""
+        market, refused = self._market(), list[SetupFailed]()
+        try:
+            for offer in _offers(market, wanted, refused):
+                with _noted(refused):
+                    return self._taken(market.fetcher, offer, present)
+        except (NotFetched, NoFolder) as error:
+            refused.append(error)
+        return self._newest_here(wanted, present, refused)
+
+    def _market(self) -> Market:
+        return Market(
             host=self.host,
             pinned=self.pinned,
             fetcher=self.fetcher(),
             mirror=self.inputs.mirror,
             checksum=self.inputs.checksum,
         )
-        refused: list[NotFetched | NotVerified] = []
-        try:
-            for offer in market.offers(wanted):
-                with noted(refused):
-                    return self._bought(market, offer)
-        except NotFetched as error:
-            refused.append(error)
-        return self._second_best(wanted, on_path, refused)
 
-    def _bought(self, market: Market, offer: Offer) -> Uv:
+    def _taken(self, fetcher: Fetcher, offer: Offer, present: list[Uv]) -> Uv:
+        """Return what is offered: a list of versions may have named one that is here."""
+        here = self._here(exactly(offer.version, "what is offered"), present)
+        return here or self._fetched(fetcher, offer)
+
+    def _fetched(self, fetcher: Fetcher, offer: Offer) -> Uv:
+        from gpu_ci.uv.unpacking import unpack  # noqa: PLC0415 -- a second run unpacks nothing
+
         def fill(folder: Path) -> None:
             download = folder.with_name("download")
-            market.fetcher.fetch(offer, download)
+            fetcher.fetch(offer, download)
             unpack(download, folder)
 
-        return self._kept().one(offer.version) or self._kept().install(offer.version, fill)
+        uv = self._kept.install(offer.version, fill, self.inputs.checksum)
+        self.say(
+            f"uv {uv.version}: downloads {fetcher.came / 1e6:.1f} MB, requests {fetcher.asked}."
+        )
+        return uv
 
-    def _second_best(
-        self, wanted: Wanted, on_path: list[Uv], refused: list[NotFetched | NotVerified]
-    ) -> Uv:
+    def _newest_here(self, wanted: Wanted, present: list[Uv], refused: list[SetupFailed]) -> Uv:
+        """Return the newest that will do, and say so. Raises why none could be had."""
         told = " ".join(dict.fromkeys(error.what for error in refused))
-        best = None if self.inputs.checksum else self._there(wanted, on_path)
-        if best is None:
-            raise type(refused[-1])(f"uv {wanted} cannot be had. {told}", refused[-1].cure)
-        self.say(f"{told} So uv {best.version} is used, which is here.")
-        return best
+        if best := None if self.inputs.checksum else self._newest(wanted, present):
+            self.say(f"{told} So uv {best.version} is used, which is here.")
+            return best
+        worst = next((each for each in refused if isinstance(each, NotVerified)), refused[-1])
+        raise type(worst)(f"uv {wanted} cannot be had. {told}", worst.cure)
 
-    def _tell_shadowed(self, won: Uv, wanted: Wanted, on_path: list[Uv]) -> None:
+    def _newest(self, wanted: Wanted, present: list[Uv]) -> Uv | None:
+        others = (self._kept.newest(wanted), self._own(wanted))
+        here = [uv for uv in (*present, *others) if uv and wanted.allows(uv.version)]
+        return max(here, key=lambda uv: uv.version, default=None)
+
+    def _tell_shadowed(self, won: Uv, wanted: Wanted, present: list[Uv]) -> None:
         """Name the uvs that later steps would have found, had this one not gone before them."""
-        for uv in on_path:
-            if uv.path != won.path and not wanted.allows(uv.version):
-                self.say(f"uv {uv.version} {uv.where} is not {wanted}: {won.path} goes before it.")
+        for uv in present:
+            if uv.path == won.path:
+                return
+            if uv.version != won.version:
+                self.say(
+                    f"uv {uv.version} {uv.where} is not what {wanted.source} wants ({wanted}): "
+                    f"{won.path} goes before it."
+                )
+
+
+def _offers(market: Market, wanted: Wanted, refused: list[SetupFailed]) -> Iterator[Offer]:
+    for source in market.sources(wanted):
+        with _noted(refused):
+            yield from source
 
 
 @contextmanager
-def noted(refused: list[NotFetched | NotVerified]) -> Iterator[None]:
-    """Go on to the next offer after one that failed."""
+def _noted(refused: list[SetupFailed]) -> Iterator[None]:
+    """Go on to the next source or offer after one that failed."""
     try:
         yield
     except (NotFetched, NotVerified) as error:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Final
 
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +20,8 @@ if TYPE_CHECKING:
     from gpu_ci.uv.host import Host
     from gpu_ci.uv.wanted import Wanted
 
-ANSWER_SECONDS: Final = 20.0
+ANSWER_SECONDS: Final = 10.0
+LONGEST_ANSWER: Final = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,28 +39,69 @@ class Uv:
         return beside if os.access(beside, os.X_OK) else None
 
 
-def on_path(host: Host, ours: Path) -> Iterator[Uv]:
-    """Yield the uvs on the job's PATH, in its order; not those in `ours`, which a former step put there."""
-    folders = (Path(text) for text in host.job.get("PATH", "").split(":") if text.startswith("/"))
-    for folder in dict.fromkeys(folders):
-        if folder.is_relative_to(ours) or not os.access(folder / "uv", os.X_OK):
+def on_path(host: Host, ours: Path, project: Path) -> Iterator[Uv]:
+    """Yield the uvs on the job's PATH, in its order, each by its absolute path.
+
+    Not those in `ours`, which a former step put there, nor one in an environment of the project:
+    that is about to be synced or made anew, with its uv.
+    """
+    for folder in dict.fromkeys(_folders(host)):
+        if _is_in(folder, ours) or (_is_in(folder, project) and _is_environment(folder.parent)):
             continue
-        if version := ask_version(folder / "uv"):
+        if os.access(folder / "uv", os.X_OK) and (version := ask_version(folder / "uv")):
             yield Uv(path=folder / "uv", version=version, where=f"on PATH ({folder})")
+
+
+def _folders(host: Host) -> Iterator[Path]:
+    """Yield the entries of PATH that are absolute: what others mean changes with each step's folder."""
+    entries = host.job.get("PATH", "").split(":")
+    yield from (Path(entry) for entry in entries if entry.startswith("/"))
+
+
+def _is_in(folder: Path, parent: Path) -> bool:
+    return folder.is_relative_to(parent) or folder.resolve().is_relative_to(parent.resolve())
+
+
+def _is_environment(folder: Path) -> bool:
+    return os.access(folder / "pyvenv.cfg", os.F_OK)
 
 
 def ask_version(path: Path) -> Version | None:
     """Return what a uv says that it is, None if it does not run: for another machine, or no uv."""
     try:
-        done = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, check=True, timeout=ANSWER_SECONDS
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        found = re.match(r"uv (\S+)\s", _answer(path))
+        return Version(found[1]) if found else None
+    except (OSError, InvalidVersion):
         return None
-    found = re.match(r"uv (\d+\.\d+\.\d+)", done.stdout)
-    return Version(found[1]) if found else None
+
+
+def _answer(path: Path) -> str:
+    """Return the first line that a program says, "" if it fails or is not done in time. Raises OSError."""
+    with subprocess.Popen(
+        [path, "--version"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        patience = Timer(ANSWER_SECONDS, _end, [process])
+        patience.start()
+        try:
+            line = process.stdout.readline(LONGEST_ANSWER) if process.stdout else b""
+            process.wait()
+        finally:
+            patience.cancel()
+            if process.returncode is None:
+                _end(process)
+    return line.decode(errors="replace") if process.returncode == 0 else ""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End all that a program started: the number is its own until it is waited for."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def choose(wanted: Wanted, present: Sequence[Uv]) -> Uv | None:
-    """Return the first that will do: those on PATH come before kept ones."""
+    """Return the first that will do."""
     return next((uv for uv in present if wanted.allows(uv.version)), None)

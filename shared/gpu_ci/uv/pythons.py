@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import NoPython
 from gpu_ci.uv.commands import last_words
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gpu_ci.uv.commands import Commands
+
+INSTALL_SECONDS: Final = 600.0
+# What says which kind of Python is preferred; uv takes no option to that end beside one of them.
+PREFERENCES: Final = ("UV_PYTHON_PREFERENCE", "UV_MANAGED_PYTHON", "UV_NO_MANAGED_PYTHON")
+OWN: Final = ("--system", "--python-preference", "only-managed")
+MACHINES: Final = ("--system", "--python-preference", "only-system")
+QUIET: Final = ("--no-project", "--no-python-downloads")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +34,21 @@ class Python:
 def provide(asked: str, uv: Commands, say: Callable[[str], None]) -> Python:
     """Return uv's own Python of this version, downloaded if it is not there, else the machine's.
 
+    The machine's goes first where the job prefers it (UV_PYTHON_PREFERENCE, UV_NO_MANAGED_PYTHON),
+    or gives its path.
     Raises NoPython when neither can be had.
     """
-    if found := _find(asked, uv, "--managed-python"):
-        return _told(found, "kept by uv")
-    done = uv.run("python", "install", "--no-bin", asked)
-    if found := _find(asked, uv, "--managed-python"):
-        return _told(found, "installed by uv")
-    why = last_words(done)
-    if found := _find(asked, uv, "--no-managed-python", "--system"):
-        say(f"uv could not install Python {asked} ({why}); the machine's own is used.")
-        return _told(found, "the machine's own")
+    machines = _find(asked, uv, "the machine's own", *MACHINES)
+    if machines and (_prefers_machines(uv) or "/" in asked):
+        return machines
+    if found := _find(asked, uv, "kept by uv", *OWN):
+        return found
+    why = _install(asked, uv, hurry=bool(machines))
+    if not why and (found := _find(asked, uv, "installed by uv", *OWN)):
+        return found
+    if machines:
+        say(f"uv has not installed Python {asked} ({why}); the machine's own is used.")
+        return machines
     raise NoPython(
         f"Python {asked} is not on this machine, and uv could not install it: {why}.",
         "Let this machine reach GitHub's releases or set UV_PYTHON_INSTALL_MIRROR, or correct "
@@ -44,18 +56,49 @@ def provide(asked: str, uv: Commands, say: Callable[[str], None]) -> Python:
     )
 
 
-def _find(asked: str, uv: Commands, *how: str) -> tuple[str, str] | None:
-    """Return path and version of a Python that is there, None if there is none; asks no network."""
-    done = uv.run("python", "find", "--no-project", "--no-python-downloads", *how, asked)
-    if done.returncode:
-        return None
-    path = done.stdout.strip()
-    version = uv.run(
-        "python", "find", "--no-project", "--no-python-downloads", "--show-version", path
+def chosen(uv: Commands, environment: Path | None) -> Python | None:
+    """Return the environment's Python, else the one that uv takes by itself in its folder.
+
+    None if it would download one.
+    """
+    if environment:
+        return _told(str(environment / "bin" / "python"), uv, "of the environment")
+    done = uv.run("python", "find", "--no-python-downloads")
+    return None if done.returncode else _told(done.stdout.strip(), uv, "which the project gets")
+
+
+def fits(asked: str, environment: Path, uv: Commands) -> bool:
+    """Say whether a virtual environment is of the version that was asked for, as uv reads it."""
+    active = uv.having({"VIRTUAL_ENV": str(environment)}, *PREFERENCES)
+    done = active.run("python", "find", *QUIET, "--", asked)
+    return not done.returncode and Path(done.stdout.strip()).is_relative_to(environment)
+
+
+def _prefers_machines(uv: Commands) -> bool:
+    if uv.env.get("UV_NO_MANAGED_PYTHON", "").lower() in {"1", "true", "yes", "y", "on", "t"}:
+        return True
+    return uv.env.get("UV_PYTHON_PREFERENCE") in {"system", "only-system"}
+
+
+def _install(asked: str, uv: Commands, *, hurry: bool) -> str:
+    """Install uv's own; return why that failed, "" if it did not.
+
+    In a hurry it is asked for once, since uv's retries take ten seconds where there is no network.
+    """
+    once = {"UV_HTTP_RETRIES": uv.env.get("UV_HTTP_RETRIES", "0")} if hurry else {}
+    done = uv.having(once).run(
+        "python", "install", "--no-bin", "--", asked, seconds=INSTALL_SECONDS
     )
-    return path, version.stdout.strip()
+    return last_words(done) if done.returncode else ""
 
 
-def _told(found: tuple[str, str], why: str) -> Python:
-    path, version = found
-    return Python(path=path, version=version, why=why)
+def _find(asked: str, uv: Commands, why: str, *how: str) -> Python | None:
+    """Return a Python that is there, None if there is none; asks no network."""
+    free = uv.having({}, *PREFERENCES, "VIRTUAL_ENV")
+    done = free.run("python", "find", *QUIET, *how, "--", asked)
+    return None if done.returncode else _told(done.stdout.strip(), free, why)
+
+
+def _told(path: str, uv: Commands, why: str) -> Python:
+    done = uv.run("python", "find", *QUIET, "--show-version", "--", path)
+    return Python(path=path, version=done.stdout.strip(), why=why)

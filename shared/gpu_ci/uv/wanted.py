@@ -7,22 +7,28 @@ import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from gpu_ci.errors import BadInputs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from packaging.version import Version
 
     from gpu_ci.uv.inputs import SetupUvInputs
 
+    Reader = Callable[[str], Iterable[str]]
+
 LATEST: Final = "latest"
-EXACT: Final = re.compile(r"(?:==)?v?(\d+\.\d+\.\d+)")
-SERIES: Final = re.compile(r"(\d+(?:\.\d+)?)(?:\.[x*])?")
+# The newest that the action itself has checksums for: the pinned one.
+LATEST_KNOWN: Final = "latest-known"
+EXACT: Final = re.compile(r"(?:===?\s*)?v?(\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?)")
+SERIES: Final = re.compile(r"v?(\d+(?:\.\d+)?)(?:\.[xX*])?")
+# npm's ranges, which the popular action takes too: ^0.9.3, ~0.9.
+COMPATIBLE: Final = re.compile(r"([\^~])\s*v?(\d+)\.(\d+(?:\.\d+)?)")
+BETWEEN_COMPARISONS: Final = re.compile(r"(?<=[\dxX*])\s+(?=[<>=!~])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +42,7 @@ class Wanted:
 
     def allows(self, version: Version) -> bool:
         """Say whether a version will do; a pre-release only if it is asked for."""
-        return self.specifier.contains(version)
+        return self.specifier.contains(version, prereleases=bool(self.specifier.prereleases))
 
     def __str__(self) -> str:
         return self.exact or (LATEST if self.latest else str(self.specifier))
@@ -45,63 +51,106 @@ class Wanted:
 def read_wanted(inputs: SetupUvInputs, pinned: str) -> Wanted:
     """Return what is wanted: the input, `version-file`, `uv.toml`, `pyproject.toml`, or the pinned one.
 
-    Raises BadInputs for what cannot be read as a version.
+    Raises BadInputs for what cannot be read as a version, and for a checksum of no exact one.
     """
-    if inputs.version:
-        return parse(inputs.version, "the input version")
-    if file := inputs.folder("version-file"):
-        if found := _from_file(file):
-            return found
-        raise BadInputs([f"version-file: {file} names no version of uv, or cannot be read."])
-    for name in ("uv.toml", "pyproject.toml"):
-        if found := _from_file(inputs.working_directory / name):
-            return found
-    return parse(pinned, "the one that this action pins")
+    wanted = _from_inputs(inputs, pinned) or _from_project(inputs.working_directory)
+    wanted = wanted or parse(pinned, "this action")
+    if inputs.checksum and not wanted.exact:
+        raise _bad(
+            f"checksum is for one exact version, and {wanted.source} wants {wanted}; give version as "
+            "an exact one, such as 0.12.5."
+        )
+    return wanted
 
 
 def parse(text: str, source: str) -> Wanted:
-    """Read an exact version, a series (0.9, 0.9.x), a range (>=0.8,<0.10) or `latest`."""
+    """Read an exact version, a series (0.9, 0.9.x), a range (>=0.8,<0.10; ^0.9.3) or `latest`."""
     text = text.strip()
-    if text in {LATEST, "latest-known"}:
+    if text == LATEST:
         return Wanted(specifier=SpecifierSet(), source=source, latest=True)
     if exact := EXACT.fullmatch(text):
-        return Wanted(specifier=SpecifierSet(f"=={exact[1]}"), source=source, exact=exact[1])
-    if series := SERIES.fullmatch(text):
-        return Wanted(specifier=SpecifierSet(f"=={series[1]}.*"), source=source)
+        return exactly(exact[1], source)
     try:
-        return Wanted(specifier=SpecifierSet(text), source=source)
+        return Wanted(specifier=SpecifierSet(_range(text)), source=source)
     except InvalidSpecifier:
-        raise BadInputs(
-            [f"{source} is {text!r}; write a version (0.12.5), a range (>=0.12,<0.13) or latest."]
+        raise _bad(
+            f"{source} wants uv {text!r}, which is no version: write an exact one (0.12.5), a range "
+            "(>=0.12,<0.13) or latest."
         ) from None
 
 
-def _from_file(file: Path) -> Wanted | None:
+def exactly(version: str, source: str) -> Wanted:
+    """Want this version and no other."""
+    return Wanted(specifier=SpecifierSet(f"=={version}"), source=source, exact=version)
+
+
+def _bad(text: str) -> BadInputs:
+    return BadInputs([text])
+
+
+def _range(text: str) -> str:
+    """Return a range as PEP 440 writes it."""
+    if series := SERIES.fullmatch(text):
+        return f"=={series[1]}.*"
+    if found := COMPATIBLE.fullmatch(text):
+        sign, major, rest = found.groups()
+        same = major if sign == "^" and major != "0" else f"{major}.{rest.partition('.')[0]}"
+        return f">={major}.{rest},=={same}.*"
+    return BETWEEN_COMPARISONS.sub(",", text)
+
+
+def _from_inputs(inputs: SetupUvInputs, pinned: str) -> Wanted | None:
+    if inputs.version:
+        text = pinned if inputs.version == LATEST_KNOWN else inputs.version
+        return parse(text, "the input version")
+    if not (file := inputs.folder("version-file")):
+        return None
+    if found := _from_file(file, _reader(file)):
+        return found
+    raise _bad(
+        f"version-file: {file} names no version of uv, or cannot be read. It can be "
+        f"{', '.join(VERSION_FILES)}, or a file of requirements (.txt, .in)."
+    )
+
+
+def _from_project(folder: Path) -> Wanted | None:
+    """Return what the nearest file asks for, from the folder upwards, as uv itself looks for it."""
+    for parent in (folder, *folder.parents):
+        for name, reader in CONFIGURATION.items():
+            if found := _from_file(parent / name, reader):
+                return found
+    return None
+
+
+def _reader(file: Path) -> Reader:
+    return VERSION_FILES.get(file.name, _from_requirements)
+
+
+def _from_file(file: Path, reader: Reader) -> Wanted | None:
     """Return what a file says of uv, None if it is not there or says nothing."""
-    reader = READERS.get(file.name, _from_requirements if file.suffix in {".txt", ".in"} else None)
     try:
-        text = file.read_text() if reader else ""
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
-    found = next(iter(reader(text)), "") if reader else ""
-    return parse(found, str(file.name)) if found else None
+    found = next(filter(None, reader(text)), "")
+    return parse(found, str(file)) if found else None
 
 
-def _toml(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return {}
-
-
-def _from_uv_toml(text: str) -> Iterator[str]:
+def _from_configuration(text: str) -> Iterator[str]:
     yield _text(_toml(text).get("required-version"))
 
 
+def _from_tool_table(text: str) -> Iterator[str]:
+    yield _text(_table(_toml(text), "tool", "uv").get("required-version"))
+
+
 def _from_pyproject(text: str) -> Iterator[str]:
-    tool = _toml(text).get("tool")
-    uv = tool.get("uv") if isinstance(tool, dict) else None
-    yield _text(uv.get("required-version") if isinstance(uv, dict) else None)
+    yield from _from_tool_table(text)
+    read = _toml(text)
+    groups = (_table(read, "dependency-groups"), _table(read, "project", "optional-dependencies"))
+    yield from _of_requirements(_table(read, "project").get("dependencies"))
+    for group in (group for table in groups for group in table.values()):
+        yield from _of_requirements(group)
 
 
 def _from_tool_versions(text: str) -> Iterator[str]:
@@ -110,26 +159,60 @@ def _from_tool_versions(text: str) -> Iterator[str]:
 
 
 def _from_requirements(text: str) -> Iterator[str]:
-    for line in text.splitlines():
+    """Yield what a file for pip asks for; comments, options and continued lines fall away."""
+    yield from _of_requirements(
+        [re.split(r"\s+(?:#|--|\\)", line)[0] for line in text.splitlines()]
+    )
+
+
+def _of_requirements(lines: object) -> Iterator[str]:
+    from packaging.requirements import (  # noqa: PLC0415 -- 10 ms that most jobs do not need
+        InvalidRequirement,
+        Requirement,
+    )
+
+    for line in filter(_text, lines if isinstance(lines, list) else ()):
         try:
-            found = Requirement(line.partition(" #")[0].strip())
+            found = Requirement(line.strip())
         except InvalidRequirement:
             continue
-        if found.name == "uv" and found.specifier:
+        if found.name.lower() == "uv":
             yield str(found.specifier)
 
 
 def _from_lock(text: str) -> Iterator[str]:
-    packages = _toml(text).get("package", [])
-    yield from (each["version"] for each in packages if each.get("name") == "uv")
+    for name, version in re.findall(LOCKED, text, re.MULTILINE):
+        if name == "uv":
+            yield version
+
+
+def _toml(text: str) -> dict[str, Any]:
+    """Return what a file holds, nothing if it is broken: uv itself warns and goes on then."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        return {}
+
+
+def _table(read: dict[str, Any], *names: str) -> dict[str, Any]:
+    for name in names:
+        found = read.get(name)
+        read = found if isinstance(found, dict) else {}
+    return read
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-READERS: Final[dict[str, Callable[[str], Iterator[str]]]] = {
-    "uv.toml": _from_uv_toml,
+# The first lines of a package in uv.lock; a lock is long, and parsing all of it takes a second.
+LOCKED: Final = r'^name = "([^"]+)"\nversion = "([^"]+)"$'
+CONFIGURATION: Final[dict[str, Reader]] = {
+    "uv.toml": _from_configuration,
+    "pyproject.toml": _from_tool_table,
+}
+VERSION_FILES: Final[dict[str, Reader]] = {
+    "uv.toml": _from_configuration,
     "pyproject.toml": _from_pyproject,
     ".tool-versions": _from_tool_versions,
     "uv.lock": _from_lock,
