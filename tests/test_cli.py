@@ -12,7 +12,7 @@ import pytest
 from gpu_ci import cli
 from gpu_ci.cancellation import Cancelled
 from gpu_ci.errors import BootFailed, NoCapacity
-from gpu_ci.inputs import StartInputs, StopInputs, input_names, variable
+from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,9 +38,14 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, Mapping[str, str]]:
     return heard
 
 
-@pytest.mark.parametrize(("command", "inputs"), [("start", StartInputs), ("stop", StopInputs)])
+@pytest.mark.parametrize(
+    ("command", "inputs"),
+    [("start", StartInputs), ("stop", StopInputs), ("watchdog", WatchdogInputs)],
+)
 def test_every_input_is_a_flag(
-    told: dict[str, Mapping[str, str]], command: str, inputs: type[StartInputs | StopInputs]
+    told: dict[str, Mapping[str, str]],
+    command: str,
+    inputs: type[StartInputs | StopInputs | WatchdogInputs],
 ) -> None:
     """What an action takes, a terminal takes under the same name; secrets apart."""
     names = [name for name in input_names(inputs) if name not in cli.FROM_ENVIRONMENT]
@@ -166,6 +171,26 @@ def test_bad_inputs_end_before_anything_happens(capsys: pytest.CaptureFixture[st
         err = capsys.readouterr().err
         assert "provider is missing" in err
         assert "github-token is empty" in err
+
+
+def test_a_watchdog_in_a_terminal_has_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without inputs it says what to give: a scope, a token and a repository."""
+    assert cli.main(["watchdog"]) == 2
+    err = capsys.readouterr().err
+    for text in ("--scope repository", "github-token is empty", "--repository owner/name"):
+        assert text in err
+
+
+def test_a_watchdog_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its flags arrive as inputs, its token from the environment."""
+    heard: list[Mapping[str, str]] = []
+    monkeypatch.setattr("gpu_ci.watchdog.watchdog", heard.append)
+    monkeypatch.setenv("GH_TOKEN", "s3cret")
+    flags = ["--scope", "repository", "--queue-minutes", "5", "--repository", "octo/widgets"]
+    assert cli.main(["watchdog", *flags]) == 0
+    given = {name: heard[0][variable(name)] for name in ("scope", "queue-minutes", "github-token")}
+    assert given == {"scope": "repository", "queue-minutes": "5", "github-token": "s3cret"}
+    assert heard[0]["GITHUB_REPOSITORY"] == "octo/widgets"
 
 
 @pytest.mark.parametrize(

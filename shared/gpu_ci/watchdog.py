@@ -122,10 +122,11 @@ class Watchdog:
 
         Raises NeverPickedUp after it has cancelled the run for one that waited too long.
         """
-        late = self._watch().until_picked_up()
+        watch = self._watch()
+        late = watch.until_picked_up()
         if late:
             self.cancellation.finish()
-            self._own_run().end(late, self.runners())
+            self._own_run().end(late, watch.seen)
 
     def _own_run(self) -> OwnRun:
         return OwnRun(
@@ -172,10 +173,11 @@ class Watchdog:
         """Make one pass: runs first, then machines, then registrations."""
         memory = Memory.load(self.inputs.cache_dir, self.identity.repository)
         self.github.share(memory.answers)
-        self.github.spare(SPARED)
         deadline = Deadline.after(PASS_SECONDS, self.clock)
         try:
+            self.github.spare(SPARED)
             self._sweep_runs(memory, deadline)
+            self.github.spare(SPARED)
             self._sweep_leftovers(deadline)
             self.report.whole = True
         finally:

@@ -72,6 +72,7 @@ class KeptMachines:
         return Claim(github=self.github, identity=self.identity, asker=self.asker, any_key=True)
 
     def _end(self, name: str) -> str:
+        self.github.spare(0.0)  # what was found is ended, whatever is left of the limit
         labels = (label_to_put_away(self.identity),)
         lock = Lock(github=self.github, name=name, labels=labels, claim=self._claim())
         away = PutAway(lock=lock, keeper=self.keeper, trouble=self.report.troubles.append)

@@ -53,7 +53,7 @@ class Memory:
         if not folder:
             return cls()
         file = Path(folder) / f"gpu-ci-watchdog-{slug(repository)}.json"
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls._read(file, json.loads(file.read_text()))
         return cls(file=file)
 
@@ -62,8 +62,8 @@ class Memory:
         if data["version"] != VERSION:
             raise ValueError(data["version"])
         known = {url: Answer(**answer) for url, answer in data["answers"].items()}
-        if not all("etag" in answer.headers for answer in known.values()):
-            raise ValueError("an answer without an ETag")
+        if not all(map(_is_sound, known.values())):
+            raise ValueError("an answer that cannot be asked for by its ETag")
         held = {int(job): float(until) for job, until in data["held_until"].items()}
         return cls(file=file, answers=Answers(known), held_until=held)
 
@@ -101,3 +101,8 @@ class Memory:
 def _small(answer: Answer) -> dict[str, Any]:
     headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
     return {"what": answer.what, "data": answer.data, "headers": headers}
+
+
+def _is_sound(answer: Answer) -> bool:
+    texts = [answer.what, *answer.headers.values()]
+    return "etag" in answer.headers and all(isinstance(text, str) for text in texts)

@@ -31,12 +31,15 @@ FORCE_SECONDS: Final = 60.0
 
 @dataclass(kw_only=True)
 class Stuck:
-    """A run with jobs that waited too long, the longest first; `how` it was cancelled."""
+    """A run with jobs that waited too long, the longest first; `how` it was cancelled, and when
+    (seconds since the epoch). `unread` says that its jobs could not be read since."""
 
     run: Run
     waits: list[Wait]
     runners: Sequence[Runner] | None = None
     how: str = "cancelled"
+    cancelled_at: float = 0.0
+    unread: bool = False
 
     @property
     def since(self) -> float:
@@ -59,13 +62,15 @@ class RunSweep:
         """Cancel the runs that are stuck, those that wait longest first, and say what came of it."""
         stuck = self._stuck()
         self.memory.held_until |= self._held
+        self.github.spare(0.0)  # what was found is ended, whatever is left of the limit
         asked = [each for each in sorted(stuck, key=lambda each: each.since) if self._end(each)]
-        for each in self._still_queued(asked, GRACE_SECONDS):
+        slow = self._still_queued(asked, GRACE_SECONDS)
+        forced = [each for each in slow if self._had_its_grace(each)]
+        for each in forced:
             self._force(each)
-        forced = [each for each in asked if each.how != "cancelled"]
         left = self._still_queued(forced, FORCE_SECONDS)
         for each in asked:
-            self._tell(each, left)
+            self._tell(each, left, unsure=each in slow and each not in forced)
 
     def _stuck(self) -> list[Stuck]:
         """Read the jobs of every run that may hold a queued one, oldest first.
@@ -79,8 +84,10 @@ class RunSweep:
             except Absent:  # deleted meanwhile
                 continue
             except GitHubError as error:
-                self.report.unseen.append(f"Jobs of run {run.id} and of newer runs: {error}")
-                if isinstance(error, Limited) or self.deadline.passed():
+                over = isinstance(error, Limited) or self.deadline.passed()
+                newer = " and of newer runs" if over else ""
+                self.report.see_not(f"Jobs of run {run.id}{newer}: {error}")
+                if over:
                     break
                 continue
             if waits:
@@ -133,6 +140,7 @@ class RunSweep:
                 self._left(stuck, "would be cancelled" if self.report.dry_run else LATER)
                 return False
             insist(lambda: self.github.cancel(str(stuck.run.id)), self.deadline)
+            stuck.cancelled_at = self.deadline.clock.now()
             self.deadline.clock.sleep(PACE_SECONDS)
         except GitHubError as error:
             self._left(stuck, "not cancelled")
@@ -168,8 +176,15 @@ class RunSweep:
         except Absent:
             return False
         except GitHubError:
+            stuck.unread = True
             return True
+        stuck.unread = False
         return any(wait.job.id in waiting for wait in self.rule.waits(stuck.run, jobs))
+
+    def _had_its_grace(self, stuck: Stuck) -> bool:
+        """Say whether it may be forced: that also kills the jobs that give machines back."""
+        waited = self.deadline.clock.now() - stuck.cancelled_at
+        return waited >= GRACE_SECONDS and not stuck.unread
 
     def _force(self, stuck: Stuck) -> None:
         stuck.how = "cancelled by force"
@@ -179,14 +194,17 @@ class RunSweep:
             stuck.how = "not cancelled by force either"
             self.report.troubles.append(f"Run {stuck.run.id}: {stuck.how}. {error}")
 
-    def _tell(self, stuck: Stuck, left: Sequence[Stuck]) -> None:
-        if stuck in left:
+    def _tell(self, stuck: Stuck, left: Sequence[Stuck], *, unsure: bool) -> None:
+        if unsure:
+            stuck.how = f"{stuck.how}, and not seen to end: the next pass looks again"
+            self.report.troubles.append(f"Run {stuck.run.id} was {stuck.how}.")
+        elif stuck in left:
             stuck.how = f"{stuck.how}, and a job is queued still"
             self.report.troubles.append(
                 f"Run {stuck.run.id} was {stuck.how}. Delete the run, or tell GitHub's support: "
                 "nothing else is left to ask for."
             )
-        self._left(stuck, stuck.how, acted=stuck not in left)
+        self._left(stuck, stuck.how, acted=not unsure and stuck not in left)
 
     def _left(self, stuck: Stuck, done: str, *, acted: bool = False) -> None:
         """Note what became of it."""
