@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from gpu_ci.github_api import Answer
 from gpu_ci.watching.memory import LONGEST_RUN_SECONDS, VERSION, Memory
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
 NOW = 1_800_000_000.0
 FILE = "gpu-ci-watchdog-octo-widgets.json"
@@ -145,14 +145,15 @@ def test_a_pass_that_cannot_write_leaves_the_old_file_whole(
     (tmp_path / FILE).write_text(json.dumps(WHOLE))
     memory = load(tmp_path)
 
-    def full(_data: object, stream: Any) -> None:
-        stream.write("{")
+    def full(file: Path, _text: str) -> None:
+        file.write_bytes(b"{")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gpu_ci.watching.memory.json.dump", full)
+    monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(EnvironmentBroken, match="No space left on device"):
         memory.save()
     assert json.loads((tmp_path / FILE).read_text()) == WHOLE
+    assert [file.name for file in tmp_path.iterdir()] == [FILE]
 
 
 def test_the_file_is_private(tmp_path: Path) -> None:

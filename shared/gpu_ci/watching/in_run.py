@@ -53,7 +53,7 @@ class Watch:
         self.quiet_since = self.heard_at = self.clock.now()
         while True:
             jobs = self._look()
-            if jobs is not None and self._overdue(jobs) and (late := self._look_again()):
+            if jobs is not None and self._overdue(jobs) and (late := self.look_again()):
                 return late
             if jobs is not None and self._is_done(jobs):
                 return []
@@ -112,7 +112,7 @@ class Watch:
             )
         return True
 
-    def _look_again(self) -> list[Wait]:
+    def look_again(self) -> list[Wait]:
         """Return what still waits too long: a runner may have taken it at the last moment.
 
         The jobs are read last: nothing is waited for between that and the cancel.
@@ -120,6 +120,11 @@ class Watch:
         self.seen = self.runners()
         jobs = self._look() or []
         return [wait for wait in self._overdue(jobs) if not is_taken(wait, jobs, self.seen or ())]
+
+    def was_cancelled(self) -> bool:
+        """Say whether GitHub shows a watched job as cancelled by now. Raises GitHubError."""
+        jobs = self.github.jobs_of_attempt(str(self.run.id), str(self.run.attempt))
+        return any(self.rule.watches(job) and job.conclusion == "cancelled" for job in jobs)
 
 
 def _picked_up(watched: Sequence[Job]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -82,10 +81,11 @@ class Memory:
 
     def _write(self, file: Path) -> None:
         """Write beside it and rename: a pass that is killed leaves the old one whole."""
-        descriptor, name = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(self._data(), stream)
-        Path(name).replace(file)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            new = Path(folder, file.name)
+            new.touch(mode=0o600)
+            new.write_text(json.dumps(self._data()))
+            new.replace(file)
 
     def _data(self) -> dict[str, Any]:
         answers = {url: _small(self.answers[url]) for url in self.answers.asked & set(self.answers)}

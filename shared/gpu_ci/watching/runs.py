@@ -139,14 +139,25 @@ class RunSweep:
             if self.report.dry_run or not self.report.may_act():
                 self._left(stuck, "would be cancelled" if self.report.dry_run else LATER)
                 return False
-            insist(lambda: self.github.cancel(str(stuck.run.id)), self.deadline)
+            asked = self._insist(stuck, self.github.cancel) or self._was_cancelled(stuck)
             stuck.cancelled_at = self.deadline.clock.now()
             self.deadline.clock.sleep(PACE_SECONDS)
         except GitHubError as error:
             self._left(stuck, "not cancelled")
             self.report.troubles.append(f"Run {stuck.run.id} could not be cancelled. {error}")
             return False
-        return True
+        return asked
+
+    def _insist(self, stuck: Stuck, cancel: Callable[[str], None]) -> bool:
+        """Ask for a cancel while it is stuck; False if a runner came, or it ended, before GitHub took it."""
+        run_id = str(stuck.run.id)
+        return insist(lambda: cancel(run_id), lambda: self._is_still_stuck(stuck), self.deadline)
+
+    def _was_cancelled(self, stuck: Stuck) -> bool:
+        """Say whether a cancel whose answer was lost has done it."""
+        waited = {wait.job.id for wait in stuck.waits}
+        jobs = [job for job in self.github.jobs(str(stuck.run.id)) if job.id in waited]
+        return any(job.conclusion == "cancelled" for job in jobs)
 
     def _is_still_stuck(self, stuck: Stuck) -> bool:
         """Read the run and its jobs again: seconds or minutes have passed."""
@@ -173,13 +184,16 @@ class RunSweep:
         waiting = {wait.job.id for wait in stuck.waits}
         try:
             jobs = self.github.jobs(str(stuck.run.id))
+            queued = any(wait.job.id in waiting for wait in self.rule.waits(stuck.run, jobs))
+            # A job that is queued for ever in a run that is over waits for nothing.
+            queued = queued and not self.github.run(str(stuck.run.id)).over
         except Absent:
             return False
         except GitHubError:
             stuck.unread = True
             return True
         stuck.unread = False
-        return any(wait.job.id in waiting for wait in self.rule.waits(stuck.run, jobs))
+        return queued
 
     def _had_its_grace(self, stuck: Stuck) -> bool:
         """Say whether it may be forced: that also kills the jobs that give machines back."""
@@ -187,9 +201,11 @@ class RunSweep:
         return waited >= GRACE_SECONDS and not stuck.unread
 
     def _force(self, stuck: Stuck) -> None:
-        stuck.how = "cancelled by force"
+        """Cancel by force what is stuck still: not a run that has ended, or a job that has a runner."""
         try:
-            insist(lambda: self.github.force_cancel(str(stuck.run.id)), self.deadline)
+            if self._is_still_stuck(stuck):
+                stuck.how = "cancelled by force"
+                self._insist(stuck, self.github.force_cancel)
         except GitHubError as error:
             stuck.how = "not cancelled by force either"
             self.report.troubles.append(f"Run {stuck.run.id}: {stuck.how}. {error}")
