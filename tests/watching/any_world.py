@@ -436,14 +436,17 @@ class AnyWorld:
     def _may_remove(self, runner: Runner, machine: Machine | None) -> bool:
         label = our_label([label.name for label in runner.labels])
         owner = read_label(label)
+        if owner is None:
+            return False
+        ours = owner.repository_mark == repository_mark(REPOSITORY)
         if runner.name in KEPT:
-            return owner is not None and (
-                owner.run_id == str(self.run_id) or self._is_over_for_lock(owner)
+            of_this_pass = owner.run_id == str(self.run_id)
+            return (
+                of_this_pass or self._is_over_for_lock(owner) or (ours and self.is_nobodys(owner))
             )
         mark = read_name(runner.name)
-        if mark is None or owner is None:
+        if mark is None:
             return False
-        ours = mark.repository_mark == repository_mark(REPOSITORY)
         return ours and (self.is_nobodys(mark) or (machine and self.may_release(machine)) is True)
 
     def _is_over_for_lock(self, owner: Mark) -> bool:

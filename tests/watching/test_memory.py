@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from tests.fakes import REPOSITORY
@@ -14,8 +14,6 @@ from tests.watching.scene import LIMIT, Scene, label_of, name_of
 from gpu_ci.errors import EnvironmentBroken
 from gpu_ci.github_api import Answer
 from gpu_ci.watching.memory import LONGEST_RUN_SECONDS, VERSION, Memory
-
-if TYPE_CHECKING:
 
 NOW = 1_800_000_000.0
 FILE = "gpu-ci-watchdog-octo-widgets.json"

@@ -229,7 +229,7 @@ class RunSweep:
             Finding(
                 kind="run",
                 what=f"run {stuck.run.id} ({stuck.run.name})",
-                why="; ".join(wait.told(now) for wait in stuck.waits),
+                why="; ".join(dict.fromkeys(wait.told(now) for wait in stuck.waits)),
                 since=first.since,
                 done=done,
                 acted=acted,
