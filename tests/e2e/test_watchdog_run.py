@@ -106,9 +106,10 @@ def _waits(stories: Stories, ago: float = LONG_AGO) -> Job:
 
 
 def _queued(stories: Stories, job: Job, ago: float) -> Job:
-    """Have the job wait since so many seconds ago."""
-    since = time.time() - ago
-    return stories.world.served.github.set_job(job.id, created_at=since, started_at=since)
+    """Have the job wait since so many seconds ago, when its run's attempt had begun."""
+    github, since = stories.world.served.github, time.time() - ago
+    github.set_run(job.run_id, created_at=since, started_at=since)
+    return github.set_job(job.id, created_at=since, started_at=since)
 
 
 def _another_run(stories: Stories) -> Job:
