@@ -115,6 +115,8 @@ OPERATIONS: dict[str, Callable[[GitHub], object]] = {
     "delete": lambda github: github.delete(1),
     "run": lambda github: github.run(str(RUN)),
     "jobs": lambda github: github.jobs(str(RUN)),
+    "jobs_of_attempt": lambda github: github.jobs_of_attempt(str(RUN), "1"),
+    "runs_that_are": lambda github: list(github.runs_that_are("queued")),
     "cancel": lambda github: github.cancel(str(RUN)),
     "force_cancel": lambda github: github.force_cancel(str(RUN)),
 }

@@ -25,13 +25,13 @@ PROVIDERS = [name for name in MODULES if name.startswith("gpu_ci.providers.")]
 UV = [name for name in MODULES if name == "gpu_ci.uv" or name.startswith("gpu_ci.uv.")]
 SANDBOX = [name for name in MODULES if name.startswith("gpu_ci.sandbox")]
 OUTSIDE = [name for name in MODULES if name not in SANDBOX]
-# What the story of a start or a stop is made of, and no provider may know.
+# What the story of a start, a stop or a watchdog is made of, and no provider may know.
 STORY = (
     "gpu_ci.actions", "gpu_ci.cli", "gpu_ci.doctor", "gpu_ci.give_back", "gpu_ci.github",
-    "gpu_ci.github_api", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.keeping", "gpu_ci.lock",
+    "gpu_ci.github_api", "gpu_ci.github_app", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.keeping", "gpu_ci.lock",
     "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan",
     "gpu_ci.rental", "gpu_ci.report", "gpu_ci.sandbox", "gpu_ci.setup_uv", "gpu_ci.start",
-    "gpu_ci.stop", "gpu_ci.uv",
+    "gpu_ci.stop", "gpu_ci.uv", "gpu_ci.watchdog", "gpu_ci.watching",
 )  # fmt: skip
 # What setting uv up has nothing to do with: it rents nothing, and asks GitHub nothing.
 RENTING = (
@@ -40,7 +40,13 @@ RENTING = (
     "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan", "gpu_ci.providers", "gpu_ci.rental",
     "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.watching",
 )  # fmt: skip
-PURE = [f"gpu_ci.{name}" for name in ("identity", "inputs", "machine", "needs", "plan", "report")]
+PURE = [
+    f"gpu_ci.{name}"
+    for name in (
+        "identity", "inputs", "machine", "needs", "plan", "report", "watching.findings",
+        "watching.waits",
+    )
+]  # fmt: skip
 INPUT_AND_OUTPUT = {
     "asyncio", "github", "http", "io", "os", "pathlib", "requests", "shutil", "signal", "socket",
     "subprocess", "sys", "tempfile", "threading", "time", "urllib",
@@ -124,10 +130,19 @@ def test_providers_do_not_know_each_other(module: str) -> None:
     assert below(imports(module), *others) == set()
 
 
-@pytest.mark.parametrize("module", ["gpu_ci.github", "gpu_ci.github_api"])
+@pytest.mark.parametrize("module", ["gpu_ci.github", "gpu_ci.github_api", "gpu_ci.github_app"])
 def test_github_knows_no_provider(module: str) -> None:
     """They meet in the story, as strings and dataclasses."""
-    assert below(imports(module), "gpu_ci.providers", "gpu_ci.rental", "gpu_ci.start") == set()
+    stories = ("gpu_ci.rental", "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.watching")
+    assert below(imports(module), "gpu_ci.providers", *stories) == set()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if "gpu_ci.watching" in name])
+def test_what_is_watched_knows_no_cloud(module: str) -> None:
+    """Its parts meet in the story of a watchdog; there the providers are named, by their protocol
+    alone, and nothing of a start or a stop is known."""
+    stories = ("gpu_ci.cli", "gpu_ci.rental", "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog")
+    assert below(imports(module), *PROVIDERS, *stories) == set()
 
 
 @pytest.mark.parametrize("module", ["gpu_ci.setup_uv", *UV])
@@ -201,7 +216,7 @@ def test_what_only_some_need_is_loaded_late(package: str) -> None:
     assert early - set(OPTIONAL[package]) == set()
 
 
-@pytest.mark.parametrize("story", ["gpu_ci.start", "gpu_ci.stop", "gpu_ci.cli"])
+@pytest.mark.parametrize("story", ["gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.cli"])
 def test_a_story_loads_no_package_that_it_may_lack(story: str) -> None:
     """Asked of a fresh interpreter, so that no import behind another one is missed."""
     script = f"import {story}, sys; print(*sorted({set(OPTIONAL)} & set(sys.modules)))"

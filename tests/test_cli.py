@@ -220,6 +220,26 @@ def test_bad_inputs_end_before_anything_happens(capsys: pytest.CaptureFixture[st
         assert "github-token is empty" in err
 
 
+def test_a_watchdog_in_a_terminal_has_no_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without inputs it says what to give: a scope, a token and a repository."""
+    assert cli.main(["watchdog"]) == 2
+    err = capsys.readouterr().err
+    for text in ("--scope repository", "github-token is empty", "--repository owner/name"):
+        assert text in err
+
+
+def test_a_watchdog_from_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its flags arrive as inputs, its token from the environment."""
+    heard: list[Mapping[str, str]] = []
+    monkeypatch.setattr("gpu_ci.watchdog.watchdog", heard.append)
+    monkeypatch.setenv("GH_TOKEN", "s3cret")
+    flags = ["--scope", "repository", "--queue-minutes", "5", "--repository", "octo/widgets"]
+    assert cli.main(["watchdog", *flags]) == 0
+    given = {name: heard[0][variable(name)] for name in ("scope", "queue-minutes", "github-token")}
+    assert given == {"scope": "repository", "queue-minutes": "5", "github-token": "s3cret"}
+    assert heard[0]["GITHUB_REPOSITORY"] == "octo/widgets"
+
+
 @pytest.mark.parametrize(
     ("flags", "given"),
     [

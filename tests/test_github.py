@@ -20,11 +20,19 @@ from gpu_ci.errors import (
     Refused,
     Unreachable,
 )
-from gpu_ci.github import MOST_PAGES, PAGE, REGISTRATION_TRIES, SIGHT_SECONDS, _web_root
+from gpu_ci.github import (
+    MOST_FILTERED,
+    MOST_PAGES,
+    PAGE,
+    REGISTRATION_TRIES,
+    SIGHT_SECONDS,
+    _web_root,
+)
 from gpu_ci.inputs import variable
 from gpu_ci.sandbox import credentials
 from gpu_ci.sandbox.faults import answer, drop, land_late, lose_answer, truncate
 from gpu_ci.sandbox.rest import serve_github
+from gpu_ci.sandbox.rest_runs import MAX_FILTERED
 from gpu_ci.sandbox.server import Server
 from gpu_ci.stop import stop
 
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from wsgiref.types import StartResponse, WSGIEnvironment
 
+    from gpu_ci.github_api import Answer
     from gpu_ci.sandbox.faults import Request, Rule
     from gpu_ci.sandbox.rest import ServedGitHub
 
@@ -80,11 +89,13 @@ def test_every_question(desk: Desk, scope: str) -> None:
     desk.state.queue_job(RUN, "test", ["gpu"])
     [job] = client.jobs(str(RUN))
     assert (job.name, job.status, job.over, job.runner_name) == ("test", "queued", False, "")
+    assert client.jobs_of_attempt(str(RUN), "1") == [job]
+    assert [run.id for run in client.runs_that_are("queued")] == [RUN]
     client.cancel(str(RUN))
     client.force_cancel(str(RUN))
     client.cancel(str(RUN))
     assert client.run(str(RUN)).conclusion == "cancelled"
-    assert len(desk.calls()) == 16
+    assert len(desk.calls()) == 18
 
 
 def test_groups(desk: Desk) -> None:
@@ -321,7 +332,9 @@ def test_access_lost_meanwhile(desk: Desk, operation: str) -> None:
         OPERATIONS[operation](client)
 
 
-@pytest.mark.parametrize("operation", ["run", "jobs", "cancel", "force_cancel"])
+@pytest.mark.parametrize(
+    "operation", ["run", "jobs", "jobs_of_attempt", "runs_that_are", "cancel", "force_cancel"]
+)
 def test_run_without_access(desk: Desk, operation: str) -> None:
     """A run that the token may not see is not a run that is gone (pain 13)."""
     stranger = desk.state.issue(credentials.classic("octo/elsewhere"))
@@ -403,6 +416,165 @@ def test_cancel_that_is_too_late(desk: Desk) -> None:
     desk.add(answer(409, {"message": "has not been queued yet"}))
     with pytest.raises(Conflict, match="not been queued"):
         desk.client().cancel(str(RUN))
+
+
+# Runs and their jobs
+
+
+def test_what_is_read_of_a_run_and_its_jobs(desk: Desk) -> None:
+    """Attempt, event and times, in seconds since the epoch; of a queued job, when that began."""
+    begin = desk.clock.now()
+    desk.state.start_run(REPOSITORY, 9, name="nightly", event="schedule")
+    desk.clock.sleep(60)
+    desk.state.set_run(9, attempt=2, started_at=desk.clock.now())
+    desk.state.queue_job(9, "test", ["gpu", "A100"])
+    client = desk.client()
+    [run] = [each for each in client.runs_that_are("queued") if each.id == 9]
+    assert run == client.run("9")
+    assert (run.attempt, run.name, run.event, run.status) == (2, "nightly", "schedule", "queued")
+    assert (run.created_at, run.started_at, run.over) == (begin, begin + 60, False)
+    [job] = client.jobs("9")
+    assert (job.attempt, job.labels, job.runner_name) == (2, frozenset({"gpu", "A100"}), "")
+    assert (job.created_at, job.started_at) == (begin + 60, begin + 60)
+
+
+def test_jobs_of_an_earlier_attempt(desk: Desk) -> None:
+    """What came after it does not hide them; an attempt that is not there is Absent."""
+    first = desk.state.queue_job(RUN, "test", ["gpu"])
+    desk.state.set_run(RUN, attempt=2)
+    second = desk.state.queue_job(RUN, "test", ["gpu"])
+    client = desk.client()
+    found = [[job.id for job in client.jobs_of_attempt(str(RUN), each)] for each in ("1", "2")]
+    assert found == [[first.id], [second.id]]
+    assert [job.id for job in client.jobs(str(RUN))] == [second.id]
+    with pytest.raises(Absent):
+        client.jobs_of_attempt(str(RUN), "3")
+
+
+@pytest.fixture
+def short_listings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing with a filter ends after 200 runs: the same with fewer runs to make."""
+    monkeypatch.setattr("gpu_ci.sandbox.rest_runs.MAX_FILTERED", 200)
+    monkeypatch.setattr("gpu_ci.github.MOST_FILTERED", 200)
+
+
+def batches(desk: Desk, *sizes: int) -> int:
+    """Start runs in batches that are ten seconds apart; return how many there are now."""
+    for size in sizes:
+        desk.clock.sleep(10)
+        desk.state.start_runs(REPOSITORY, size, {})
+    return 1 + sum(sizes)
+
+
+@pytest.mark.usefixtures("short_listings")
+def test_runs_beyond_the_end_of_a_listing(desk: Desk) -> None:
+    """A listing with a filter ends after a thousand: it goes on with what is older, and gives each
+    run once, the newest first (only page one: pain 20)."""
+    number = batches(desk, 140, 140, 20)
+    found = [run.id for run in desk.client().runs_that_are("queued")]
+    assert (len(found), len(set(found))) == (number, number)
+    assert found[-1] == RUN
+    assert found[:-1] == sorted(found[:-1], reverse=True)
+    windows = [request.query.partition("&")[0] for request in desk.calls()]
+    assert [each for each in windows if each.startswith("created")] == [
+        "created=%3C%3D2027-01-15T08%3A00%3A10Z"
+    ] * 2
+
+
+@pytest.mark.usefixtures("short_listings")
+def test_runs_that_just_fill_a_listing(desk: Desk) -> None:
+    """What is behind is asked for, and there is nothing."""
+    assert batches(desk, 100, 99) == 200
+    assert len(list(desk.client().runs_that_are("queued"))) == 200
+
+
+@pytest.mark.usefixtures("short_listings")
+def test_too_many_runs_of_one_second_come_to_an_end(desk: Desk) -> None:
+    """Time cannot tell them apart: what can be listed is given, and it is not asked for ever."""
+    batches(desk, 250)
+    assert len(list(desk.client().runs_that_are("queued"))) == 200
+    assert len(desk.calls()) == 4
+
+
+def test_a_listing_is_as_long_as_github_says() -> None:
+    """The client's number is the stand-in's, which is that of GitHub's documentation."""
+    assert (MOST_FILTERED, MAX_FILTERED) == (1000, 1000)
+
+
+def test_runs_before_an_error_count(desk: Desk) -> None:
+    """They come page by page, and only then the error (a 403 killed the sweep: pain 4)."""
+    batches(desk, 150)
+    desk.add(answer(500, path="page=2", times=None))
+    runs = desk.client().runs_that_are("queued")
+    assert len([next(runs) for _ in range(100)]) == 100
+    with pytest.raises(Unreachable):
+        next(runs)
+
+
+def test_runs_of_a_status_alone(desk: Desk) -> None:
+    """One that waits for an approval is not among those that are queued."""
+    desk.state.start_run(REPOSITORY, 9)
+    desk.state.queue_job(9, "test", ["gpu"], status="waiting")
+    statuses = ("queued", "waiting", "pending", "in_progress", "completed")
+    client = desk.client()
+    found = {each: [run.id for run in client.runs_that_are(each)] for each in statuses}
+    assert found == {
+        "queued": [RUN],
+        "waiting": [9],
+        "pending": [],
+        "in_progress": [],
+        "completed": [],
+    }
+
+
+# What is left to others, and what is remembered
+
+
+def test_a_part_of_the_limit_is_spared_on_each_line(desk: Desk) -> None:
+    """Reading goes on with the other token where one line has only its reserve left."""
+    job = desk.state.issue(credentials.job_token(REPOSITORY, actions="read"))
+    desk.state.set_remaining(200, token=job)
+    client = desk.client(run_token=job)
+    client.spare(0.2)
+    client.run(str(RUN))
+    assert client.jobs(str(RUN)) == client.jobs_of_attempt(str(RUN), "1") == []
+    left = [desk.state.limits.window(*each).remaining for each in ((job, 1000), (desk.admin, 5000))]
+    assert left == [199, 4998]
+    client.spare(0.0)
+    list(client.runs_that_are("queued"))
+    assert desk.state.limits.window(job, 1000).remaining == 198
+
+
+def test_answers_are_shared_between_passes(desk: Desk) -> None:
+    """A client that is given the answers of another one asks whether they are still true, and that
+    costs nothing (rate limits: pain 18)."""
+    known: dict[str, Answer] = {}
+    desk.state.queue_job(RUN, "test", ["gpu"])
+    for _ in range(3):
+        client = desk.client()
+        client.share(known)
+        [job] = client.jobs(str(RUN))
+        assert (job.name, len(client.runners())) == ("test", 0)
+    assert [request.status for request in desk.calls()] == [200, 200, 304, 304, 304, 304]
+    assert desk.state.counted_calls == 2
+
+
+def test_what_is_remembered_is_small(desk: Desk) -> None:
+    """Of a run and of a job only what is read is kept: an answer of a hundred is long."""
+    known: dict[str, Answer] = {}
+    desk.state.queue_job(RUN, "test", ["gpu"])
+    client = desk.client()
+    client.share(known)
+    client.jobs(str(RUN))
+    list(client.runs_that_are("queued"))
+    (_, jobs), (_, runs) = sorted((url, known[url].data) for url in known)
+    if "workflow_runs" in jobs:
+        jobs, runs = runs, jobs
+    assert len(jobs["jobs"][0]) == 9
+    assert set(runs["workflow_runs"][0]) == {
+        "id", "run_attempt", "status", "conclusion", "name", "event", "created_at",
+        "run_started_at",
+    }  # fmt: skip
 
 
 # Rights, with words for each kind of token (pain 17)

@@ -22,7 +22,7 @@ from gpu_ci.errors import (
     Unreachable,
 )
 from gpu_ci.github import GitHub
-from gpu_ci.github_api import API_VERSION, SERVER_API_VERSION, UNTOLD_PAUSE, Line
+from gpu_ci.github_api import API_VERSION, SERVER_API_VERSION, UNTOLD_PAUSE, Answer, Line, Reserve
 from gpu_ci.sandbox import credentials
 from gpu_ci.sandbox.faults import answer, drop, garble, hang, lose_answer, truncate
 from gpu_ci.sandbox.rest import serve_github
@@ -413,6 +413,103 @@ def test_deleted_is_not_unchanged(desk: Desk) -> None:
     desk.state.runners.remove(runner.id)
     with pytest.raises(Absent):
         client.runner(runner.id)
+
+
+def test_an_answer_is_trimmed_before_it_is_kept(desk: Desk) -> None:
+    """What is shared is what was made of it, also when it is unchanged."""
+    known: dict[str, Answer] = {}
+    for _ in range(2):
+        line = line_to(desk)
+        line.known = known
+        assert line.get(RUNNERS, trim=lambda data: data["total_count"]).data == 0
+    assert [answer.data for answer in known.values()] == [0]
+    assert [request.status for request in desk.calls()] == [200, 304]
+
+
+def test_only_reads_are_kept(desk: Desk) -> None:
+    """The answer to a POST is never taken for that to the next one."""
+    line = line_to(desk)
+    desk.add(answer(201, {"token": "A"}, headers={"ETag": '"1"'}))
+    line.post(f"{RUNNERS}/registration-token")
+    assert line.known == {}
+    desk.add(answer(200, {"runners": []}))
+    line.get(RUNNERS)
+    assert line.known == {}  # without an ETag it cannot be asked for again
+
+
+# What is spared for others
+
+
+def test_reading_ends_at_the_reserve(desk: Desk) -> None:
+    """With a fifth spared, nothing new is read once less than a fifth is left; what changes something
+    is asked all the same, and in the next hour everything is (rate limits: pain 18)."""
+    desk.state.set_remaining(1000, reset_in=2400)
+    line = line_to(desk)
+    line.spared = 0.2
+    line.get(RUNNERS)
+    with pytest.raises(Limited, match=r"999 of 5000 .*left for all others.*08:40:00") as limited:
+        line.get(RUNNERS, page=2)
+    assert limited.value.until == desk.clock.now() + 2400
+    assert desk.clock.slept == []
+    line.post(f"{RUNNERS}/registration-token")
+    desk.clock.sleep(2400)
+    line.get(RUNNERS, page=2)
+    assert [request.status for request in desk.calls()] == [200, 201, 200]
+
+
+def test_what_is_free_needs_no_reserve(desk: Desk) -> None:
+    """An unchanged answer costs nothing, so it is asked for while such questions are seen to be
+    free: the ETags of another token's answers would all be paid for."""
+    line = line_to(desk)
+    line.get(RUNNERS)
+    line.get(RUNNERS)
+    line.spared = 0.2
+    desk.state.set_remaining(900)
+    for _ in range(3):
+        line.get(RUNNERS)
+    assert desk.state.limits.window(desk.admin, 5000).remaining == 900
+    desk.state.register(REPOSITORY, "r", ["x"])
+    line.get(RUNNERS)
+    with pytest.raises(Limited):
+        line.get(RUNNERS)
+    assert [request.status for request in desk.calls()] == [200, *[304] * 4, 200]
+
+
+def test_without_a_part_to_spare_all_is_used(desk: Desk) -> None:
+    """A start and a stop use what there is."""
+    desk.state.set_remaining(2)
+    line = line_to(desk)
+    line.get(RUNNERS)
+    line.get(RUNNERS, page=2)
+    assert len(desk.calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "read"),
+    [
+        ({}, None),
+        ({"x-ratelimit-remaining": "5", "x-ratelimit-limit": "10"}, None),
+        (
+            {
+                "x-ratelimit-remaining": "5",
+                "x-ratelimit-limit": "10",
+                "x-ratelimit-reset": "1800000000",
+            },
+            Reserve(left=5, of=10, until=1_800_000_000.0),
+        ),
+        (
+            {
+                "x-ratelimit-remaining": "-1",
+                "x-ratelimit-limit": "many",
+                "x-ratelimit-reset": "soon",
+            },
+            None,
+        ),
+    ],
+)
+def test_what_is_left_of_a_limit_is_read(headers: dict[str, str], read: Reserve | None) -> None:
+    """An Enterprise Server without limits tells nothing, and nothing is spared there."""
+    assert Reserve.read(headers) == read
 
 
 # Where requests go

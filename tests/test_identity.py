@@ -17,6 +17,7 @@ from gpu_ci.identity import (
     our_label,
     read_label,
     read_name,
+    repository_mark,
     run_prefix,
     slug,
 )
@@ -51,6 +52,18 @@ def test_a_name_tells_its_run_and_key(identity: Identity, index: int) -> None:
     assert name.startswith(run_prefix(identity.run_id))
     assert identity.key_mark() in name
     assert name == replace(identity).name(index)
+
+
+@exact
+@given(identities, st.integers(0, 49), st.integers(0, 9))
+def test_a_name_tells_its_repository(identity: Identity, index: int, replacement: int) -> None:
+    """Whatever run and key: a registration in an organisation, and a machine in a cloud without
+    tags, are known to be this repository's (dead registrations pile up: pain 15)."""
+    mark = read_name(identity.name(index, replacement))
+    assert mark is not None
+    assert mark.repository_mark == repository_mark(identity.repository)
+    assert mark.repository_mark != repository_mark(f"{identity.repository}x")
+    assert re.fullmatch(r"[0-9a-f]{4}", mark.repository_mark)
 
 
 @exact

@@ -12,16 +12,18 @@ from tests.fakes import FakeKeeper, fakes_known, kept_env, start_env, tags
 
 from gpu_ci.errors import BadInputs
 from gpu_ci.github import GitHub
-from gpu_ci.inputs import Reader, StartInputs, StopInputs, input_names, variable
+from gpu_ci.inputs import Reader, StartInputs, StopInputs, WatchdogInputs, input_names, variable
 from gpu_ci.machine import Machine, to_handle
 from gpu_ci.providers import PROVIDERS, provider_class
 from gpu_ci.start import start
 from gpu_ci.stop import stop
+from gpu_ci.watchdog import watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 exact = settings(derandomize=True, deadline=None, database=None)
+Inputs = type[StartInputs | StopInputs | WatchdogInputs]
 TOKEN = "ghp_averysecrettokenindeed"
 PEM = "-----BEGIN KEY-----\nc2VjcmV0\n-----END KEY-----"
 SECRETS = [TOKEN, PEM, *PEM.splitlines()[1:2]]
@@ -39,7 +41,10 @@ NEARLY: dict[str, list[str]] = {
     "release": ["auto", "pause", "-"],
     "dry-run": ["true", "FALSE", "yes"],
     "organization": ["octo", "octo cat"],
-    "machine-name": ["box", "gpu-ci-7-1-x-abcdef0123-0", "a b", "b" * 41],
+    "machine-name": ["box", "gpu-ci-7-1-x-abcdef0123-0", "a b", "b" * 41, "box, crate"],
+    "scope": ["run", "repository", "Run"],
+    "providers": ["", "local", "ec2, local", "ec2\ngcp"],
+    "labels": ["a100", "gpu-*, [x", "a b"],
 }
 NUMBERS = ["0", "1", "1.5", "-1", "1e3", "nan", "inf", "\u0663", "\u00b2", "9" * 30, "12 "]
 
@@ -48,11 +53,12 @@ def one_of(name: str) -> st.SearchStrategy[str]:
     return st.sampled_from(NEARLY.get(name, NUMBERS)) | st.text(max_size=120)
 
 
-def environments(inputs: type[StartInputs | StopInputs]) -> st.SearchStrategy[dict[str, str]]:
+def environments(inputs: Inputs) -> st.SearchStrategy[dict[str, str]]:
     """Return whole environments, with anything at all in any input."""
     given_inputs = {variable(name): one_of(name) for name in input_names(inputs)}
     repository = st.sampled_from(["octo/widgets", "", "octo", "a/b/c"])
     others = dict.fromkeys(OF_PROVIDERS, st.just("k")) | {"GITHUB_REPOSITORY": repository}
+    others |= {"GITHUB_RUN_ID": st.just("7"), "GPU_CI_RUN_TOKEN": st.just(TOKEN)}
     return st.fixed_dictionaries({}, optional=given_inputs | others)
 
 
@@ -70,15 +76,29 @@ def test_a_stop_reads_anything_or_says_what_is_bad(env: dict[str, str]) -> None:
     check_outcome(StopInputs, env)
 
 
-def check_outcome(inputs: type[StartInputs | StopInputs], env: dict[str, str]) -> None:
+@exact
+@given(environments(WatchdogInputs))
+def test_a_watchdog_reads_anything_or_says_what_is_bad(env: dict[str, str]) -> None:
+    """The same promise for the inputs of a watchdog."""
+    check_outcome(WatchdogInputs, env)
+
+
+def check_outcome(inputs: Inputs, env: dict[str, str]) -> None:
     try:
         read = inputs.read(env)
     except BadInputs as bad:
         problems = bad.problems
     else:
         problems = ()
-        assert read.provider in PROVIDERS
+        assert providers_of(read) <= set(PROVIDERS)
     assert [problem for problem in problems if problem.splitlines() != [problem]] == []
+
+
+def providers_of(inputs: StartInputs | StopInputs | WatchdogInputs) -> set[str]:
+    if isinstance(inputs, WatchdogInputs):
+        assert set(inputs.providers) == set(inputs.provider_options)
+        return set(inputs.providers)
+    return {inputs.provider}
 
 
 BAD = {
@@ -110,14 +130,14 @@ def test_every_problem_is_reported_at_once() -> None:
     assert unnamed == []
 
 
-def problems_of(inputs: type[StartInputs | StopInputs], env: dict[str, str]) -> tuple[str, ...]:
+def problems_of(inputs: Inputs, env: dict[str, str]) -> tuple[str, ...]:
     with pytest.raises(BadInputs) as caught:
         inputs.read(env)
     return caught.value.problems
 
 
-@pytest.mark.parametrize("inputs", [StartInputs, StopInputs])
-def test_no_secret_is_in_a_message(inputs: type[StartInputs | StopInputs]) -> None:
+@pytest.mark.parametrize("inputs", [StartInputs, StopInputs, WatchdogInputs])
+def test_no_secret_is_in_a_message(inputs: Inputs) -> None:
     """The values of the secret inputs are in no problem, whatever else is wrong."""
     env = {variable(name): value for name, value in BAD.items()}
     env |= {"INPUT_GITHUB_TOKEN": TOKEN, "INPUT_APP_PRIVATE_KEY": PEM, "GPU_CI_RUN_TOKEN": TOKEN}
@@ -350,3 +370,140 @@ def test_a_forks_pull_request_reads_one_sentence(
     assert "This run has no secrets (KEEPER_KEY and github-token are empty)" in problem
     for word in ("a fork", "Dependabot", "a maintainer can run it from a branch"):
         assert word in problem
+
+
+def watchdog_env(**inputs: str) -> dict[str, str]:
+    """Return the environment of a watchdog's step, in whose run no secret is known."""
+    env = start_env(**inputs)
+    for name in ("provider", "github_token"):
+        env[variable(name)] = inputs.get(name, "")
+    return env | {"GPU_CI_RUN_TOKEN": TOKEN, "KEEPER_KEY": "k"}
+
+
+def test_a_watchdog_needs_no_input() -> None:
+    """The job's own token is enough for its own run; all else has a value that fits most."""
+    inputs = WatchdogInputs.read(watchdog_env())
+    assert (inputs.scope, inputs.github.token, inputs.github.run_token) == ("run", TOKEN, TOKEN)
+    assert (inputs.queue, inputs.max_actions, inputs.dry_run) == (900, 20, False)
+    assert (inputs.labels, inputs.providers, inputs.region, inputs.machine_name) == ((),) * 4
+    assert (inputs.provider_options, inputs.cache_dir) == ({}, "")
+
+
+def test_the_jobs_own_token_does_not_stand_in_for_an_app() -> None:
+    """Who gives an App wants runners to be seen; the token would hide that it was given."""
+    inputs = WatchdogInputs.read(watchdog_env(app_id="1", app_private_key=PEM))
+    assert (inputs.github.token, inputs.github.app_id) == ("", "1")
+    (problem,) = problems_of(WatchdogInputs, watchdog_env(app_id="1"))
+    assert "app-private-key is not set" in problem
+
+
+def test_a_watchdog_without_any_token_is_told() -> None:
+    """In a terminal there is no job's token: what is missing is named."""
+    env = watchdog_env(scope="repository") | {"GPU_CI_RUN_TOKEN": ""}
+    (problem,) = problems_of(WatchdogInputs, env)
+    assert problem.startswith("github-token is empty")
+
+
+BAD_FOR_A_WATCHDOG = {
+    "scope": "job",
+    "queue-minutes": "0",
+    "providers": "gcp",
+    "provider-options": "[]",
+    "max-actions": "1001",
+    "dry-run": "perhaps",
+    "github-api-url": "api.github.com",
+    "organization": "octo cat",
+    "machine-name": "a b",
+}
+
+
+def test_every_problem_of_a_watchdog_is_reported_at_once() -> None:
+    """Each is named; machine-name twice, since no provider that was named keeps machines."""
+    given_inputs = {name.replace("-", "_"): value for name, value in BAD_FOR_A_WATCHDOG.items()}
+    problems = problems_of(WatchdogInputs, watchdog_env(**given_inputs))
+    begins = {problem.split()[0].strip(":") for problem in problems}
+    assert begins >= BAD_FOR_A_WATCHDOG.keys() - {"scope"}
+    assert any(problem.startswith("scope is 'job'") for problem in problems)
+
+
+@pytest.mark.usefixtures("keeping")
+@pytest.mark.parametrize(
+    ("given_inputs", "part"),
+    [
+        ({"providers": "fake"}, "providers and machine-name are for scope: repository"),
+        ({"scope": "repository", "region": "here"}, "region is for exactly one provider"),
+        (
+            {"scope": "repository", "region": "here", "providers": "fake, keeper"},
+            "region is for exactly one provider",
+        ),
+        (
+            {"scope": "repository", "machine_name": "box", "providers": "fake"},
+            "machine-name needs a provider that keeps machines: ",
+        ),
+        (
+            {"scope": "repository", "machine_name": "box, gpu-ci-7-1", "providers": "keeper"},
+            "machine-name is 'gpu-ci-7-1'; it must be 1 to 40 letters",
+        ),
+        ({"scope": "repository", "providers": "fake, gcp"}, "providers: 'gcp' is none of "),
+        (
+            {"scope": "repository", "providers": "fake, keeper", "provider_options": '{"x": 1}'},
+            "provider-options: 'x' is none of providers.",
+        ),
+        (
+            {"scope": "repository", "providers": "fake", "provider_options": '{"x": 1}'},
+            "x is not known",
+        ),
+    ],
+)
+def test_a_watchdogs_inputs_that_do_not_fit_together(
+    given_inputs: dict[str, str], part: str
+) -> None:
+    """What is wrong only in combination is one problem, with the cure."""
+    (problem,) = problems_of(WatchdogInputs, watchdog_env(**given_inputs))
+    assert part in problem
+
+
+@pytest.mark.usefixtures("keeping")
+def test_a_watchdog_of_several_clouds() -> None:
+    """Lists as everywhere: commas or line ends; each cloud has its own options."""
+    inputs = WatchdogInputs.read(
+        watchdog_env(
+            scope="repository",
+            providers="fake\nkeeper, local",
+            machine_name="box\ncrate",
+            provider_options='{"local": {"user": "me"}}',
+            labels="a100, GPU-*",
+            cache_dir=" kept/here ",
+        )
+    )
+    assert inputs.providers == ("fake", "keeper", "local")
+    assert inputs.machine_name == ("box", "crate")
+    assert inputs.provider_options["local"].user == "me"
+    assert inputs.labels == ("a100", "GPU-*")
+    assert inputs.cache_dir == "kept/here"
+
+
+@pytest.mark.parametrize("text", ['{"user": "me"}', '{"local": {"user": "me"}}'])
+def test_one_clouds_options_need_no_name(text: str) -> None:
+    """With one provider they are written as for start and stop, or as with several."""
+    env = watchdog_env(scope="repository", providers="local", provider_options=text)
+    assert WatchdogInputs.read(env).provider_options["local"].user == "me"
+
+
+@pytest.mark.usefixtures("keeping")
+def test_a_watchdog_needs_the_secrets_of_its_clouds() -> None:
+    """Those of the providers that it is to look at, and no others."""
+    env = watchdog_env(scope="repository", providers="keeper") | {"KEEPER_KEY": ""}
+    (problem,) = problems_of(WatchdogInputs, env)
+    assert problem.startswith("KEEPER_KEY is not set")
+    others = WatchdogInputs.read(env | {variable("providers"): "fake"})
+    assert others.providers == ("fake",)
+
+
+def test_a_run_is_needed_to_watch_one() -> None:
+    """In a terminal the other scope is named."""
+    env = watchdog_env() | {"GITHUB_RUN_ID": ""}
+    (problem,) = problems_of(WatchdogInputs, env)
+    assert "--scope repository" in problem
+    with pytest.raises(BadInputs):
+        watchdog(env)

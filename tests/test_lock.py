@@ -146,20 +146,23 @@ def test_a_run_that_cannot_be_read_keeps_the_lock(failure: Exception, holder: Id
 
 
 @pytest.mark.parametrize(
-    ("scope", "run_id", "why"),
+    ("scope", "repository", "run_id", "why"),
     [
-        ("repos/octo/widgets", "8", ""),
-        ("orgs/octo", "8", "run 8 holds it"),
-        ("repos/octo/widgets", "0", "run 0 holds it"),
+        ("repos/octo/widgets", "octo/widgets", "8", ""),
+        ("orgs/octo", "octo/widgets", "8", ""),
+        ("orgs/octo", "octo/gadgets", "8", "run 8 holds it"),
+        ("repos/octo/widgets", "octo/widgets", "0", "run 0 holds it"),
     ],
 )
-def test_a_run_that_does_not_exist_holds_nothing(scope: str, run_id: str, why: str) -> None:
-    """In a repository it was deleted; an organisation's may be another repository's, and what was
-    started in a terminal has no run."""
+def test_a_run_that_does_not_exist_holds_nothing(
+    scope: str, repository: str, run_id: str, why: str
+) -> None:
+    """It was deleted; in an organisation it may be another repository's, which the label tells, and
+    what was started in a terminal has no run."""
     door = Door()
     door.github.failing = {"look at": Absent("None.")}
     claim = replace(door.lock.claim, identity=replace(ME, scope=scope))
-    holder = door.held_by(label_of(replace(ANOTHER_RUN, run_id=run_id)))
+    holder = door.held_by(label_of(replace(ANOTHER_RUN, run_id=run_id, repository=repository)))
     held = claim.held(holder)
     assert (held.why if held else "") == why
 

@@ -420,7 +420,10 @@ class GitHub:
         return _pages(get, "workflow_runs", Run.read)
 
     def cancel(self, run_id: str) -> None:
-        """Ask for a cancel that lets `always()` jobs run; a run that is over is a success."""
+        """Ask once for a cancel that lets `always()` jobs run; a run that is over is a success.
+
+        It never waits: what is asked for must be right at this moment.
+        """
         self._cancel(run_id, "cancel")
 
     def force_cancel(self, run_id: str) -> None:
@@ -430,7 +433,7 @@ class GitHub:
     def _cancel(self, run_id: str, how: str) -> None:
         def ask(line: Line) -> None:
             try:
-                line.post(f"{self._runs}/{run_id}/{how}", harmless=True)
+                line.post(f"{self._runs}/{run_id}/{how}", waits=False)
             except Conflict:
                 # 409 means completed, or a re-run that is not queued yet: only a look tells.
                 if self._run(line, run_id).status != "completed":
@@ -444,19 +447,26 @@ class GitHub:
         Raises Absent only if the token may see the other runs.
         """
         *first, last = self._run_lines
+        absent: tuple[Line, Absent] | None = None
         for line in first:
             try:
                 return ask(line)
+            except Absent as error:
+                absent = line, error
             except Forbidden:
                 if drops:
                     self._run_lines = [last]
-            except (Absent, Limited):
+            except Limited:
                 continue
         try:
             return ask(last)
-        except Absent:
-            _always_there(lambda: last.get(self._runs, per_page=1))
-            raise
+        except Absent as error:
+            absent = last, error
+        except Forbidden:
+            if absent is None:
+                raise
+        _always_there(lambda: absent[0].get(self._runs, per_page=1))
+        raise absent[1]
 
 
 def _only(key: str, *names: str) -> Callable[[Any], Any]:

@@ -152,13 +152,20 @@ class Line:
             )
 
     def post(
-        self, path: str, body: Mapping[str, Any] | None = None, *, harmless: bool = False
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        harmless: bool = False,
+        waits: bool = True,
     ) -> Answer:
         """Send once: after Unreachable the caller must look what came of it.
 
-        `harmless` says that sending it twice does no harm; then it is tried again like a GET.
+        `harmless` says that sending it twice does no harm; then it is tried again like a GET. Without
+        `waits` a limit is an error at once: it is right to send it now or not at all.
         """
-        return self._send("POST", path, body=body, tries=self.tries if harmless else 1)
+        tries = self.tries if harmless else 1
+        return self._send("POST", path, body=body, tries=tries, waits=waits)
 
     def delete(self, path: str) -> Answer:
         return self._send("DELETE", path, tries=self.tries)
@@ -171,6 +178,7 @@ class Line:
         body: Mapping[str, Any] | None = None,
         tries: int,
         trim: Callable[[Any], Any] = _whole,
+        waits: bool = True,
     ) -> Answer:
         outages, limits = growing(0.5, most=8.0), growing(1.0, most=300.0)
         while True:
@@ -182,6 +190,8 @@ class Line:
                 if tries < 1 or not self.deadline.allows(pause):
                     raise
             except Limited as limited:
+                if not waits:
+                    raise
                 pause = self._pause_for(limited, next(limits))
             self.deadline.clock.sleep(pause)
 

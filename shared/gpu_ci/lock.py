@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import Absent, Busy, Conflict, GitHubError, InUse
-from gpu_ci.identity import IN_A_TERMINAL, our_label, read_label
+from gpu_ci.identity import IN_A_TERMINAL, our_label, read_label, repository_mark
 from gpu_ci.needs import why_needed
 from gpu_ci.waiting import Deadline, every
 
@@ -81,7 +81,7 @@ class Claim:
     def _held_by_another(self, mark: Mark, holder: Runner) -> Held | None:
         if holder.busy:
             return Held(why=f"run {mark.run_id} is running a job on it")
-        return None if self._is_over(mark.run_id) else Held(why=f"run {mark.run_id} holds it")
+        return None if self._is_over(mark) else Held(why=f"run {mark.run_id} holds it")
 
     def _held_by_us(self, mark: Mark, label: str, holder: Runner) -> Held | None:
         older = int(mark.attempt) < int(self.identity.attempt)
@@ -94,11 +94,12 @@ class Claim:
             return Held(why="another job of this run holds it")
         return BUSY if holder.busy else None
 
-    def _is_over(self, run_id: str) -> bool:
+    def _is_over(self, mark: Mark) -> bool:
         try:
-            return self.github.run(run_id).status == "completed"
-        except Absent:  # deleted; an organisation's run may be in another repository
-            return run_id != IN_A_TERMINAL and self.identity.scope.startswith("repos/")
+            return self.github.run(mark.run_id).status == "completed"
+        except Absent:  # deleted, or in another repository of the organisation
+            ours = mark.repository_mark == repository_mark(self.identity.repository)
+            return mark.run_id != IN_A_TERMINAL and ours
 
 
 def label_to_put_away(identity: Identity) -> str:

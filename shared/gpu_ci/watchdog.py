@@ -122,30 +122,41 @@ class Watchdog:
 
         Raises NeverPickedUp after it has cancelled the run for one that waited too long.
         """
-        late = self._watch().until_picked_up()
+        watch = self._watch()
+        late = watch.until_picked_up()
         if late:
             self.cancellation.finish()
-            self._own_run().end(late, self.runners())
+            self._own_run(watch).end(late)
 
-    def _own_run(self) -> OwnRun:
+    def _own_run(self, watch: Watch) -> OwnRun:
         return OwnRun(
             run_id=self.identity.run_id,
             github=self.github,
             clock=self.clock,
             report=self.report,
+            watch=watch,
             tell=self.tell,
         )
 
     def _watch(self) -> Watch:
-        run_id, attempt = int(self.identity.run_id), int(self.identity.attempt)
         return Watch(
             github=self.github,
-            run=Run(id=run_id, attempt=attempt, status="in_progress", conclusion=""),
+            run=self._run(),
             rule=Rule(labels=self._labels(), limit=self.inputs.queue),
             asker=self.asker,
             clock=self.clock,
             runners=self.runners,
         )
+
+    def _run(self) -> Run:
+        """Return this run's attempt, with when it began where GitHub tells."""
+        run_id, attempt = self.identity.run_id, int(self.identity.attempt)
+        known = Run(id=int(run_id), attempt=attempt, status="in_progress", conclusion="")
+        try:
+            found = self.github.run(run_id)
+        except GitHubError:  # the watch goes on asking, and tells
+            return known
+        return found if found.attempt == attempt else known
 
     def _labels(self) -> tuple[str, ...]:
         """Return what is watched: what the user says, or ours and those of this run's runners."""
@@ -172,10 +183,11 @@ class Watchdog:
         """Make one pass: runs first, then machines, then registrations."""
         memory = Memory.load(self.inputs.cache_dir, self.identity.repository)
         self.github.share(memory.answers)
-        self.github.spare(SPARED)
         deadline = Deadline.after(PASS_SECONDS, self.clock)
         try:
+            self.github.spare(SPARED)
             self._sweep_runs(memory, deadline)
+            self.github.spare(SPARED)
             self._sweep_leftovers(deadline)
             self.report.whole = True
         finally:
@@ -243,6 +255,7 @@ class Watchdog:
             identity=self.identity,
             sight=self._sight,
             machines=lambda: machines.named,
+            resting=lambda: {name for each in kept for name in each.resting},
             report=self.report,
         )
         return [machines, *kept, registrations]

@@ -15,19 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
-from gpu_ci.inputs import StartInputs, StopInputs, input_names, variable
+from gpu_ci.identity import Identity, Tags
+from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
 from gpu_ci.sandbox.aws import Aws
 from gpu_ci.sandbox.jarvislabs import JarvisLabs
 from gpu_ci.sandbox.step import read_commands
-from gpu_ci.sandbox.world import World, open_world
+from gpu_ci.sandbox.world import REPOSITORY, World, new_run_id, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from gpu_ci.sandbox.faults import Faults, Phase, Request
+    from gpu_ci.sandbox.records import Job
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+WATCH = "watch"
+# How the calls begin that change nothing.
+READS = ("GET", "Describe")
+INPUTS: Mapping[str, type[StartInputs | StopInputs | WatchdogInputs]] = {
+    "start": StartInputs,
+    "stop": StopInputs,
+    "watchdog": WatchdogInputs,
+}
 
 
 @dataclass(kw_only=True)
@@ -86,6 +97,15 @@ def amazon() -> Iterator[Aws]:
         yield aws
 
 
+def made_by(run_id: int, key: str, **more: Any) -> Tags:
+    """Return the tags of what a start of this run and key made; `more` are fields of `Tags`."""
+    made = {"repository": REPOSITORY, "attempt": "1", "scope": f"repos/{REPOSITORY}", **more}
+    fields = {name: made[name] for name in ("repository", "attempt", "scope")}
+    who = Identity(run_id=str(run_id), key=key, **fields)
+    name = who.name(0)
+    return Tags(name=name, label=who.label(name, "0123abcd"), run_id=who.run_id, key=key, **made)
+
+
 @dataclass(kw_only=True)
 class Stories(ABC):
     """Stories that run as processes of their own, and a provider's stand-in for them."""
@@ -101,6 +121,10 @@ class Stories(ABC):
         """Return the inputs that every story here has, by their names."""
 
     @abstractmethod
+    def swept(self) -> dict[str, str]:
+        """Return the inputs that every pass over the repository has here."""
+
+    @abstractmethod
     def environment(self) -> dict[str, str]:
         """Return what leads to the provider's stand-in."""
 
@@ -110,20 +134,34 @@ class Stories(ABC):
 
     def env(self, story: str, **inputs: str) -> dict[str, str]:
         """Return the environment that the action's step would have."""
-        given = {"github-token": self.world.token, **self.given()}
+        given = {"github-token": self.world.token}
+        given |= self.given() if story != "watchdog" else {}
         given |= {name.replace("_", "-"): value for name, value in inputs.items()}
-        names = input_names(StartInputs if story == "start" else StopInputs)
-        job_id = self.world.start_job if story == "start" else self.world.stop_job
+        names = input_names(INPUTS[story])
+        job = self._job(story, given.get("scope", "run"))
         return {
             **self.world.env(story),
             **self.environment(),
             **{variable(name): given[name] for name in names if name in given},
             variable("github-api-url"): self.world.served.url,
-            "GPU_CI_CHECK_RUN_ID": str(job_id),
+            "GITHUB_RUN_ID": str(job.run_id),
+            "GITHUB_RUN_ATTEMPT": str(self.world.served.github.run(job.run_id).attempt),
+            "GPU_CI_CHECK_RUN_ID": str(job.id),
             "GPU_CI_RUN_TOKEN": self.world.run_token,
             "GITHUB_OUTPUT": str(self._file("output")),
             "GITHUB_STEP_SUMMARY": str(self._file("summary")),
         }
+
+    def _job(self, story: str, scope: str) -> Job:
+        """Return the job that tells the story; a scheduled watchdog has a run of its own."""
+        github = self.world.served.github
+        if story != "watchdog":
+            return github.job(self.world.start_job if story == "start" else self.world.stop_job)
+        run = self.world.run_id
+        if scope == "repository":
+            run = github.start_run(REPOSITORY, new_run_id(), event="schedule").id
+        job = github.queue_job(run, WATCH, ["ubuntu-latest"])
+        return github.set_job(job.id, status="in_progress", runner_name=f"Hosted Agent {story}")
 
     def _file(self, name: str) -> Path:
         path = self.log.with_suffix(f".{name}")
@@ -141,6 +179,17 @@ class Stories(ABC):
         """Run a story to its end; return its exit code."""
         self.begin(story, **inputs)
         return self.zygote.wait()
+
+    def sweep(self, **inputs: str) -> int:
+        """Run a pass of a watchdog over the repository to its end; return its exit code."""
+        self.begin_sweep(**inputs)
+        code = self.zygote.wait()
+        self.watches_are_over()
+        return code
+
+    def begin_sweep(self, **inputs: str) -> int:
+        """Begin such a pass; return its process id."""
+        return self.begin("watchdog", **{"scope": "repository", **self.swept(), **inputs})
 
     def kill(self, signum: int) -> None:
         """Signal the story that was begun last."""
@@ -167,6 +216,10 @@ class Stories(ABC):
         """Return everything that the stories printed."""
         return self.log.read_text()
 
+    def summary(self) -> str:
+        """Return what the stories wrote to the summary page."""
+        return self.log.with_suffix(".summary").read_text()
+
     def output(self, name: str) -> str:
         """Return an output of the stories so far; the last one written counts."""
         return read_commands(self.log.with_suffix(".output").read_text())[name]
@@ -177,9 +230,28 @@ class Stories(ABC):
             self.world.start_job, status="completed", conclusion="cancelled"
         )
 
+    def watches_are_over(self) -> None:
+        """The jobs of all watchdogs have ended, and with them the runs of the scheduled ones."""
+        for job in self.world.served.github.all_jobs():
+            if job.name == WATCH and not job.completed:
+                self.world.served.github.set_job(job.id, conclusion="success")
+
     def calls(self) -> list[str]:
         """Return the calls so far, of both services."""
         return [self.name(request) for faults in self.all_faults() for request in faults.requests]
+
+    def writes(self) -> list[str]:
+        """Return a list that will hold the calls from now on that change something, in order."""
+        seen: list[str] = []
+
+        def hook(_number: int, at: Phase, request: Request) -> None:
+            name = self.name(request)
+            if at == "before" and not name.startswith(READS):
+                seen.append(name)
+
+        for faults in self.all_faults():
+            faults.on_request(hook)
+        return seen
 
     def forget_calls(self) -> None:
         for faults in self.all_faults():
@@ -202,6 +274,23 @@ class Stories(ABC):
 
 
 @dataclass(kw_only=True)
+class Plain(Stories):
+    """A world with nothing but GitHub."""
+
+    def given(self) -> dict[str, str]:
+        return {}
+
+    def swept(self) -> dict[str, str]:
+        return {}
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def all_faults(self) -> tuple[Faults, ...]:
+        return (self.world.served.faults,)
+
+
+@dataclass(kw_only=True)
 class Cloud(Stories):
     """A world in which `ec2` is the provider."""
 
@@ -209,6 +298,9 @@ class Cloud(Stories):
 
     def given(self) -> dict[str, str]:
         return {"provider": "ec2", "region": "us-east-1"}
+
+    def swept(self) -> dict[str, str]:
+        return {"providers": "ec2"}
 
     def environment(self) -> dict[str, str]:
         return self.aws.environment()
@@ -219,6 +311,23 @@ class Cloud(Stories):
     def left(self) -> list[str]:
         """Return every machine and registration that still stands."""
         return [each.id for each in self.aws.instances()] + self.world.runner_names()
+
+    def launch(self, tags: Mapping[str, str], region: str = "us-east-1") -> None:
+        """Launch a machine with these tags, as some start did long ago."""
+        form = {"Action": "RunInstances", "Version": "2016-11-15", "ClientToken": tags["Name"]}
+        form |= {"InstanceType": "g4dn.xlarge", "ImageId": "ami-00000000000000002"}
+        form |= {"MinCount": "1", "MaxCount": "1", "TagSpecification.1.ResourceType": "instance"}
+        for number, (key, value) in enumerate(tags.items(), 1):
+            tag = f"TagSpecification.1.Tag.{number}"
+            form |= {f"{tag}.Key": key, f"{tag}.Value": value}
+        scope = f"Credential=testing/20261101/{region}/ec2/aws4_request"
+        headers = {"Authorization": f"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host, Signature=0"}
+        requests.post(self.aws.url, data=form, headers=headers, timeout=30).raise_for_status()
+
+    def machine_names(self) -> set[str]:
+        """Return the names of the machines that are billed."""
+        tags = [tag for each in self.aws.instances() for tag in each.get_tags()]
+        return {tag["value"] for tag in tags if tag["key"] == "Name"}
 
 
 BOX = "gpu-box"
@@ -233,6 +342,9 @@ class Box(Stories):
     def given(self) -> dict[str, str]:
         return {"provider": "jarvislabs", "machine-name": BOX, "gpus": "0"}
 
+    def swept(self) -> dict[str, str]:
+        return {"providers": "jarvislabs", "machine_name": BOX}
+
     def environment(self) -> dict[str, str]:
         return self.jarvislabs.environment()
 
@@ -246,6 +358,18 @@ class Box(Stories):
         """Return what is not as it should be in the end."""
         running = [each.name for each in self.jarvislabs.machines() if each.status != "Paused"]
         return running + self.world.runner_names()
+
+    def machine_names(self) -> set[str]:
+        """Return the names of the machines that are billed for more than their disk."""
+        machines = self.jarvislabs.machines()
+        return {each.name for each in machines if each.status not in {"Paused", "Destroying"}}
+
+
+@pytest.fixture
+def plain(tmp_path: Path, zygote: Zygote) -> Iterator[Plain]:
+    """A run without any machine."""
+    with open_world(tmp_path) as world:
+        yield Plain(world=world, zygote=zygote, log=tmp_path / "log")
 
 
 @pytest.fixture

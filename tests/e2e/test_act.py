@@ -21,8 +21,9 @@ from gpu_ci.sandbox.demo import DemoFailed, Timeline
 from gpu_ci.sandbox.world import World, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from gpu_ci.sandbox.faults import Request
     from gpu_ci.sandbox.records import Job
 
 WORKFLOWS = Path(__file__).parent / "workflows"
@@ -47,6 +48,10 @@ class Ran:
         """Return the run's jobs as the sandbox knows them."""
         jobs = self.world.served.github.all_jobs()
         return [job for job in jobs if job.run_id == self.world.run_id]
+
+    def requests(self) -> Sequence[Request]:
+        """Return what GitHub was asked."""
+        return self.world.served.faults.requests
 
     def record(self, name: str) -> Job:
         return next(job for job in self.records() if job.name == name)
@@ -143,6 +148,18 @@ def test_a_stop_without_a_handle_leaves_the_machine_of_a_running_job(
     assert f"{runner} is left: " in ran.outcome.log("stop-two")
     assert "still here" in ran.outcome.log("test-one")
     assert f"{runner} is given back" in ran.outcome.log("stop-one")
+    assert ran.left == []
+
+
+def test_a_watch_ends_when_the_job_has_its_runner(run: Callable[[str], Ran]) -> None:
+    """A watch beside the GPU job succeeds as soon as that was picked up, and needs no stop of its
+    own (row 1.13)."""
+    ran = run("watched")
+    names = ("start", "watch", "test", "stop")
+    assert ran.conclusions() == dict.fromkeys(names, "success")
+    runner = ran.record("test").runner_name
+    assert f"Picked up: test on {runner}." in ran.outcome.log("watch")
+    assert not any(request.path.endswith("cancel") for request in ran.requests())
     assert ran.left == []
 
 

@@ -18,8 +18,10 @@ from gpu_ci import cli, keeping, lock, online
 from gpu_ci.providers.jarvislabs import ending, starting
 from gpu_ci.start import start
 from gpu_ci.stop import stop
+from gpu_ci.watchdog import watchdog
+from gpu_ci.watching import in_run, leftovers, runs, waits
 
-STORIES = {"start": start, "stop": stop}
+STORIES = {"start": start, "stop": stop, "watchdog": watchdog}
 
 
 def main() -> None:
@@ -28,8 +30,12 @@ def main() -> None:
     vars(keeping).update(LANDING_SECONDS=0.5, LOOK_SECONDS=0.2)
     for waiting in (lock, online):
         vars(waiting).update(LOOK_SECONDS=0.2)
-    vars(ending).update(SHOWS_WITHIN=0.5)
+    vars(ending).update(SHOWS_WITHIN=0.5, LOOK_SECONDS=0.1)
     vars(starting).update(RESUME_LANDS_WITHIN=1.0, LOOK_SECONDS=0.3)
+    vars(leftovers).update(APART_SECONDS=0.1, PACE_SECONDS=0.0)
+    vars(runs).update(GRACE_SECONDS=0.1, FORCE_SECONDS=0.1, PACE_SECONDS=0.0)
+    vars(in_run).update(LOOK_SECONDS=0.1)
+    vars(waits).update(EARLIER_SECONDS=0.3)
     for line in sys.stdin:
         order = json.loads(line)
         answer = _wait(order["wait"]) if "wait" in order else _fork(order)

@@ -450,7 +450,12 @@ def test_the_key_is_not_in_what_the_machine_gets(
 
 def test_only_ours_are_found(provider: JarvisLabs, order: Order, jarvislabs: Cloud) -> None:
     """People's machines and kept ones are not among them, nor what is being destroyed."""
-    for name in ("gpu-box", "gpu-ci-box", "gpu-ci-77-1-test-zzzzzzzzzz-0", " gpu-ci-77-1-a-abc1230123-0"):
+    for name in (
+        "gpu-box",
+        "gpu-ci-box",
+        "gpu-ci-77-1-test-zzzzzzzzzz-0",
+        " gpu-ci-77-1-a-abc1230123-0",
+    ):
         jarvislabs.add_machine(name)
     machine = provider.launch(order)
     assert [each.id for each in provider.find({}, [])] == [machine.id]

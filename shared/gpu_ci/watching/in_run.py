@@ -31,7 +31,8 @@ ANSWER_SECONDS: Final = 60.0
 
 @dataclass(kw_only=True)
 class Watch:
-    """One watch of one run's attempt. `runners` lists the runners, None where it may not."""
+    """One watch of one run's attempt. `runners` lists the runners, None where it may not; `seen` are
+    those of the last look."""
 
     github: GitHub
     run: Run
@@ -42,6 +43,7 @@ class Watch:
     quiet_since: float = 0.0
     heard_at: float = 0.0
     held_until: dict[int, float] = field(default_factory=dict)
+    seen: Sequence[Runner] | None = None
 
     def until_picked_up(self) -> list[Wait]:
         """Return nothing when each watched job has a runner, or the jobs that waited too long.
@@ -51,7 +53,7 @@ class Watch:
         self.quiet_since = self.heard_at = self.clock.now()
         while True:
             jobs = self._look()
-            if jobs is not None and self._overdue(jobs) and (late := self._look_again()):
+            if jobs is not None and self._overdue(jobs) and (late := self.look_again()):
                 return late
             if jobs is not None and self._is_done(jobs):
                 return []
@@ -110,10 +112,19 @@ class Watch:
             )
         return True
 
-    def _look_again(self) -> list[Wait]:
-        """Return what still waits too long: a runner may have taken it at the last moment."""
-        jobs, runners = self._look() or [], self.runners() or ()
-        return [wait for wait in self._overdue(jobs) if not is_taken(wait, jobs, runners)]
+    def look_again(self) -> list[Wait]:
+        """Return what still waits too long: a runner may have taken it at the last moment.
+
+        The jobs are read last: nothing is waited for between that and the cancel.
+        """
+        self.seen = self.runners()
+        jobs = self._look() or []
+        return [wait for wait in self._overdue(jobs) if not is_taken(wait, jobs, self.seen or ())]
+
+    def was_cancelled(self) -> bool:
+        """Say whether GitHub shows a watched job as cancelled by now. Raises GitHubError."""
+        jobs = self.github.jobs_of_attempt(str(self.run.id), str(self.run.attempt))
+        return any(self.rule.watches(job) and job.conclusion == "cancelled" for job in jobs)
 
 
 def _picked_up(watched: Sequence[Job]) -> str:

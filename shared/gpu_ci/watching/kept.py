@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class KeptMachines:
-    """The machines of these names, at one provider that keeps them."""
+    """The machines of these names, at one provider that keeps them; `resting` are the names of those
+    that were not up at the last look."""
 
     github: GitHub
     identity: Identity
@@ -34,8 +35,10 @@ class KeptMachines:
     asker: Asker
     deadline: Deadline
     report: Report
+    resting: set[str] = field(default_factory=set)
 
     def look(self) -> Sequence[Leftover]:
+        self.resting.clear()
         return [left for name in self.names if (left := self._leftover(name))]
 
     def _leftover(self, name: str) -> Leftover | None:
@@ -59,6 +62,8 @@ class KeptMachines:
         _, state = self.keeper.kept(name) or (None, State.GONE)
         if state in {State.GONE, State.FAILED}:
             self.report.see_not(f"Machine {name} is {state.value} at {self.keeper.name}.")
+        if state in {State.PAUSED, State.GONE}:
+            self.resting.add(name)
         if state is not State.RUNNING:
             return ""
         holder = self.github.runner_named(name)
@@ -72,6 +77,7 @@ class KeptMachines:
         return Claim(github=self.github, identity=self.identity, asker=self.asker, any_key=True)
 
     def _end(self, name: str) -> str:
+        self.github.spare(0.0)  # what was found is ended, whatever is left of the limit
         labels = (label_to_put_away(self.identity),)
         lock = Lock(github=self.github, name=name, labels=labels, claim=self._claim())
         away = PutAway(lock=lock, keeper=self.keeper, trouble=self.report.troubles.append)

@@ -100,6 +100,7 @@ class Machines:
 
         Once the registration is gone, no job can come. Raises HandsOff, GitHubError, CloudError.
         """
+        self.github.spare(0.0)  # what was found is ended, whatever is left of the limit
         runner = self.github.runner_named(machine.name)
         try:
             if runner:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -53,7 +52,7 @@ class Memory:
         if not folder:
             return cls()
         file = Path(folder) / f"gpu-ci-watchdog-{slug(repository)}.json"
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return cls._read(file, json.loads(file.read_text()))
         return cls(file=file)
 
@@ -62,8 +61,8 @@ class Memory:
         if data["version"] != VERSION:
             raise ValueError(data["version"])
         known = {url: Answer(**answer) for url, answer in data["answers"].items()}
-        if not all("etag" in answer.headers for answer in known.values()):
-            raise ValueError("an answer without an ETag")
+        if not all(map(_is_sound, known.values())):
+            raise ValueError("an answer that cannot be asked for by its ETag")
         held = {int(job): float(until) for job, until in data["held_until"].items()}
         return cls(file=file, answers=Answers(known), held_until=held)
 
@@ -82,10 +81,11 @@ class Memory:
 
     def _write(self, file: Path) -> None:
         """Write beside it and rename: a pass that is killed leaves the old one whole."""
-        descriptor, name = tempfile.mkstemp(dir=file.parent)
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(self._data(), stream)
-        Path(name).replace(file)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            new = Path(folder, file.name)
+            new.touch(mode=0o600)
+            new.write_text(json.dumps(self._data()))
+            new.replace(file)
 
     def _data(self) -> dict[str, Any]:
         answers = {url: _small(self.answers[url]) for url in self.answers.asked & set(self.answers)}
@@ -101,3 +101,8 @@ class Memory:
 def _small(answer: Answer) -> dict[str, Any]:
     headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
     return {"what": answer.what, "data": answer.data, "headers": headers}
+
+
+def _is_sound(answer: Answer) -> bool:
+    texts = [answer.what, *answer.headers.values()]
+    return "etag" in answer.headers and all(isinstance(text, str) for text in texts)

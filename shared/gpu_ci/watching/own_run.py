@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
 from gpu_ci.errors import GitHubError, NeverPickedUp
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gpu_ci.github import GitHub, Runner
     from gpu_ci.waiting import Clock
     from gpu_ci.watching.findings import Report
+    from gpu_ci.watching.in_run import Watch
     from gpu_ci.watching.waits import Wait
 
 CANCEL_SECONDS: Final = 60.0
@@ -31,20 +32,24 @@ class OwnRun:
     github: GitHub
     clock: Clock
     report: Report
+    watch: Watch
     tell: Callable[[], None]
 
-    def end(self, late: Sequence[Wait], runners: Sequence[Runner] | None) -> NoReturn:
-        """Cancel the run, so that its `always()` jobs go on. Raises NeverPickedUp."""
-        dry_run = self.report.dry_run
+    def end(self, late: Sequence[Wait]) -> None:
+        """Cancel the run, so that its `always()` jobs go on.
+
+        Raises NeverPickedUp, unless a runner comes before GitHub has taken the cancel.
+        """
+        runners, dry_run = self.watch.seen, self.report.dry_run
         done = "would be cancelled" if dry_run else "the run is cancelled"
         found = self._found(late, runners, done, acted=not dry_run)
         self.report.findings = [found]
         failure = NeverPickedUp(f"{found.why[0].upper()}{found.why[1:]}: {done}.", found.advice)
         actions.say(str(failure))
         self.tell()
-        if not dry_run:
-            self._cancel(found, failure)
-        raise failure
+        if dry_run or self._cancel(found, failure):
+            raise failure
+        actions.say("A runner has come after all: the run goes on.")
 
     def _found(
         self, late: Sequence[Wait], runners: Sequence[Runner] | None, done: str, *, acted: bool
@@ -53,18 +58,27 @@ class OwnRun:
         return Finding(
             kind="run",
             what=f"run {self.run_id}",
-            why="; ".join(wait.told(now) for wait in late),
+            why="; ".join(dict.fromkeys(wait.told(now) for wait in late)),
             since=min(wait.since for wait in late),
             done=done,
             acted=acted,
             advice=advice(late[0], runners),
         )
 
-    def _cancel(self, found: Finding, failure: NeverPickedUp) -> None:
+    def _cancel(self, found: Finding, failure: NeverPickedUp) -> bool:
+        """Cancel it; False if a runner came meanwhile. What kept it from being cancelled is noted."""
         patience = Deadline.after(CANCEL_SECONDS, self.clock)
         self.github.until(patience)
         try:
-            insist(lambda: self.github.cancel(self.run_id), patience)
+            if insist(lambda: self.github.cancel(self.run_id), self._is_due, patience):
+                return True
+            over = self.watch.was_cancelled()
         except GitHubError as error:
             failure.add_note(f"The run could not be cancelled, and waits on. {error}")
             self.report.findings = [replace(found, done="not cancelled", acted=False)]
+            return True
+        self.report.findings = self.report.findings if over else []
+        return over
+
+    def _is_due(self) -> bool:
+        return bool(self.watch.look_again())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gpu_ci.errors import Absent, GitHubError
+from gpu_ci.errors import Absent
 from gpu_ci.identity import IN_A_TERMINAL
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ class Sight:
 
     def why_over(self, run_id: str, attempt: str) -> str:
         """Say why a run's attempt needs nothing any more, "" if it may. Raises GitHubError."""
-        if run_id == IN_A_TERMINAL:
-            return ""
+        if run_id == IN_A_TERMINAL or not (run_id.isdecimal() and attempt.isdecimal()):
+            return ""  # of no run, or somebody edited the tags: nobody knows
         run = self._run(run_id)
         if run is None:
             return f"run {run_id} does not exist"
@@ -58,10 +58,6 @@ class Sight:
         return self._runs[run_id]
 
     def _jobs(self, run_id: str) -> list[Job]:
-        run = self._run(run_id) if run_id != IN_A_TERMINAL else None
+        named = run_id != IN_A_TERMINAL and run_id.isdecimal()
+        run = self._run(run_id) if named else None
         return self.github.jobs(run_id) if run and not run.over else []
-
-
-def unknown(error: GitHubError) -> str:
-    """Say that an owner could not be looked for."""
-    return f"whether it is needed could not be read: {error}"

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 class Registrations:
     """The registrations of this repository's runs.
 
-    `machines` returns the names of all machines that there are, None if that is not known.
+    `machines` returns the names of all machines that there are, None if that is not known;
+    `resting` those of kept machines that are not up, and have no need of a lock.
     """
 
     github: GitHub
     identity: Identity
     sight: Callable[[], Sight]
     machines: Callable[[], Collection[str] | None]
+    resting: Callable[[], Collection[str]]
     report: Report
 
     def look(self) -> Sequence[Leftover]:
@@ -65,12 +67,13 @@ class Registrations:
         """Return whose it is if its name is that of one of this repository's machines.
 
         In an organisation others have such names too, and their runs cannot be looked at here. A
-        kept machine's registration is its lock, and whoever wants the machine takes that over.
+        kept machine's registration is its lock: while the machine is up, only who puts it away may
+        touch it.
         """
-        mark = read_name(runner.name)
-        label = read_label(our_label(runner.labels))
+        mark = read_label(our_label(runner.labels))
+        named = read_name(runner.name) or runner.name in self.resting()
         ours = repository_mark(self.identity.repository)
-        return mark if mark and label and mark.repository_mark == ours else None
+        return mark if mark and named and mark.repository_mark == ours else None
 
     def _end(self, runner: Runner) -> str:
         try:

@@ -31,12 +31,15 @@ FORCE_SECONDS: Final = 60.0
 
 @dataclass(kw_only=True)
 class Stuck:
-    """A run with jobs that waited too long, the longest first; `how` it was cancelled."""
+    """A run with jobs that waited too long, the longest first; `how` it was cancelled, and when
+    (seconds since the epoch). `unread` says that its jobs could not be read since."""
 
     run: Run
     waits: list[Wait]
     runners: Sequence[Runner] | None = None
     how: str = "cancelled"
+    cancelled_at: float = 0.0
+    unread: bool = False
 
     @property
     def since(self) -> float:
@@ -59,13 +62,15 @@ class RunSweep:
         """Cancel the runs that are stuck, those that wait longest first, and say what came of it."""
         stuck = self._stuck()
         self.memory.held_until |= self._held
+        self.github.spare(0.0)  # what was found is ended, whatever is left of the limit
         asked = [each for each in sorted(stuck, key=lambda each: each.since) if self._end(each)]
-        for each in self._still_queued(asked, GRACE_SECONDS):
+        slow = self._still_queued(asked, GRACE_SECONDS)
+        forced = [each for each in slow if self._had_its_grace(each)]
+        for each in forced:
             self._force(each)
-        forced = [each for each in asked if each.how != "cancelled"]
         left = self._still_queued(forced, FORCE_SECONDS)
         for each in asked:
-            self._tell(each, left)
+            self._tell(each, left, unsure=each in slow and each not in forced)
 
     def _stuck(self) -> list[Stuck]:
         """Read the jobs of every run that may hold a queued one, oldest first.
@@ -79,8 +84,10 @@ class RunSweep:
             except Absent:  # deleted meanwhile
                 continue
             except GitHubError as error:
-                self.report.unseen.append(f"Jobs of run {run.id} and of newer runs: {error}")
-                if isinstance(error, Limited) or self.deadline.passed():
+                over = isinstance(error, Limited) or self.deadline.passed()
+                newer = " and of newer runs" if over else ""
+                self.report.see_not(f"Jobs of run {run.id}{newer}: {error}")
+                if over:
                     break
                 continue
             if waits:
@@ -132,13 +139,25 @@ class RunSweep:
             if self.report.dry_run or not self.report.may_act():
                 self._left(stuck, "would be cancelled" if self.report.dry_run else LATER)
                 return False
-            insist(lambda: self.github.cancel(str(stuck.run.id)), self.deadline)
+            asked = self._insist(stuck, self.github.cancel) or self._was_cancelled(stuck)
+            stuck.cancelled_at = self.deadline.clock.now()
             self.deadline.clock.sleep(PACE_SECONDS)
         except GitHubError as error:
             self._left(stuck, "not cancelled")
             self.report.troubles.append(f"Run {stuck.run.id} could not be cancelled. {error}")
             return False
-        return True
+        return asked
+
+    def _insist(self, stuck: Stuck, cancel: Callable[[str], None]) -> bool:
+        """Ask for a cancel while it is stuck; False if a runner came, or it ended, before GitHub took it."""
+        run_id = str(stuck.run.id)
+        return insist(lambda: cancel(run_id), lambda: self._is_still_stuck(stuck), self.deadline)
+
+    def _was_cancelled(self, stuck: Stuck) -> bool:
+        """Say whether a cancel whose answer was lost has done it."""
+        waited = {wait.job.id for wait in stuck.waits}
+        jobs = [job for job in self.github.jobs(str(stuck.run.id)) if job.id in waited]
+        return any(job.conclusion == "cancelled" for job in jobs)
 
     def _is_still_stuck(self, stuck: Stuck) -> bool:
         """Read the run and its jobs again: seconds or minutes have passed."""
@@ -165,28 +184,43 @@ class RunSweep:
         waiting = {wait.job.id for wait in stuck.waits}
         try:
             jobs = self.github.jobs(str(stuck.run.id))
+            queued = any(wait.job.id in waiting for wait in self.rule.waits(stuck.run, jobs))
+            # A job that is queued for ever in a run that is over waits for nothing.
+            queued = queued and not self.github.run(str(stuck.run.id)).over
         except Absent:
             return False
         except GitHubError:
+            stuck.unread = True
             return True
-        return any(wait.job.id in waiting for wait in self.rule.waits(stuck.run, jobs))
+        stuck.unread = False
+        return queued
+
+    def _had_its_grace(self, stuck: Stuck) -> bool:
+        """Say whether it may be forced: that also kills the jobs that give machines back."""
+        waited = self.deadline.clock.now() - stuck.cancelled_at
+        return waited >= GRACE_SECONDS and not stuck.unread
 
     def _force(self, stuck: Stuck) -> None:
-        stuck.how = "cancelled by force"
+        """Cancel by force what is stuck still: not a run that has ended, or a job that has a runner."""
         try:
-            insist(lambda: self.github.force_cancel(str(stuck.run.id)), self.deadline)
+            if self._is_still_stuck(stuck):
+                stuck.how = "cancelled by force"
+                self._insist(stuck, self.github.force_cancel)
         except GitHubError as error:
             stuck.how = "not cancelled by force either"
             self.report.troubles.append(f"Run {stuck.run.id}: {stuck.how}. {error}")
 
-    def _tell(self, stuck: Stuck, left: Sequence[Stuck]) -> None:
-        if stuck in left:
+    def _tell(self, stuck: Stuck, left: Sequence[Stuck], *, unsure: bool) -> None:
+        if unsure:
+            stuck.how = f"{stuck.how}, and not seen to end: the next pass looks again"
+            self.report.troubles.append(f"Run {stuck.run.id} was {stuck.how}.")
+        elif stuck in left:
             stuck.how = f"{stuck.how}, and a job is queued still"
             self.report.troubles.append(
                 f"Run {stuck.run.id} was {stuck.how}. Delete the run, or tell GitHub's support: "
                 "nothing else is left to ask for."
             )
-        self._left(stuck, stuck.how, acted=stuck not in left)
+        self._left(stuck, stuck.how, acted=not unsure and stuck not in left)
 
     def _left(self, stuck: Stuck, done: str, *, acted: bool = False) -> None:
         """Note what became of it."""
@@ -195,7 +229,7 @@ class RunSweep:
             Finding(
                 kind="run",
                 what=f"run {stuck.run.id} ({stuck.run.name})",
-                why="; ".join(wait.told(now) for wait in stuck.waits),
+                why="; ".join(dict.fromkeys(wait.told(now) for wait in stuck.waits)),
                 since=first.since,
                 done=done,
                 acted=acted,

@@ -3,7 +3,7 @@
 How many runs in which a job waits for nothing it finds, how many GitHub requests count, how much
 memory it needs and how long it takes; first with nothing known, then with nothing changed.
 
-    uv run --all-extras --group test benchmarks/watchdog.py [--size RUNS,ACTIVE,STUCK …]
+    uv run --all-extras --group test benchmarks/watchdog_pass.py [--size RUNS,ACTIVE,STUCK …]
 """
 
 from __future__ import annotations
