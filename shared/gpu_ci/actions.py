@@ -1,7 +1,8 @@
 """The runner's language: masks, groups, annotations, outputs, the job summary.
 
 In a terminal the same calls print plain text. The commands themselves are written by
-`actions_toolkit`; what it lacks (a job summary, text that must not be read as commands) is here.
+`actions_toolkit`: by its parts, since its `core` loads what asks for OIDC tokens too. What it lacks
+(a job summary, text that must not be read as commands) is here.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actions_toolkit import core
+from actions_toolkit.command import issue, issue_command
+from actions_toolkit.file_command import issue_file_command, prepare_key_value_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +44,7 @@ def on_runner() -> bool:
 def mask(secret: str) -> None:
     """Have the runner print *** for the secret and for each of its lines, in this job."""
     if secret.strip() and on_runner():
-        core.set_secret(secret)
+        issue_command("add-mask", {}, secret)
         sys.stdout.flush()
 
 
@@ -55,7 +57,7 @@ def mask_secrets(env: Mapping[str, str]) -> None:
 def say(text: str) -> None:
     """Print a line; words of a cloud or a machine in it are never a command to the runner."""
     with _one_at_a_time:
-        core.info("\n".join(map(_harmless, text.splitlines())))
+        print("\n".join(map(_harmless, text.splitlines())))
         sys.stdout.flush()
 
 
@@ -69,11 +71,11 @@ def quote(lines: Sequence[str]) -> None:
     """Print what came from elsewhere; the runner obeys no command in it."""
     end = secrets.token_hex(16)
     if on_runner():
-        core.info(f"::stop-commands::{end}")
+        print(f"::stop-commands::{end}")
     for line in lines:
-        core.info(f"  {line}")
+        print(f"  {line}")
     if on_runner():
-        core.info(f"::{end}::")
+        print(f"::{end}::")
 
 
 @contextmanager
@@ -83,32 +85,32 @@ def group(title: str) -> Iterator[None]:
         say(title)
         yield
         return
-    core.start_group(title)
+    issue("group", title)
     try:
         yield
     finally:
-        core.end_group()
+        issue("endgroup")
 
 
 def notice(text: str) -> None:
-    core.notice(text) if on_runner() else say(text)
+    issue("notice", text) if on_runner() else say(text)
 
 
 def warning(text: str) -> None:
-    core.warning(text) if on_runner() else say(f"Warning: {text}")
+    issue("warning", text) if on_runner() else say(f"Warning: {text}")
 
 
 def error(failure: GpuCiError | str) -> None:
     """Show why the step fails: an annotation for each paragraph."""
     for paragraph in str(failure).split("\n\n"):
-        core.error(paragraph) if on_runner() else print(f"Error: {paragraph}", file=sys.stderr)
+        issue("error", paragraph) if on_runner() else print(f"Error: {paragraph}", file=sys.stderr)
     sys.stdout.flush()
 
 
 def output(name: str, value: str) -> None:
     """Set an output of the step; in a terminal, print it when it is new."""
     if os.environ.get("GITHUB_OUTPUT"):
-        core.set_output(name, value)
+        issue_file_command("OUTPUT", prepare_key_value_message(name, value))
     elif _printed.get(name) != value:
         _printed[name] = value
         say(f"{name}: {value}")
@@ -117,7 +119,7 @@ def output(name: str, value: str) -> None:
 def export(name: str, value: str) -> None:
     """Set a variable for this job's later steps; in a terminal, print it as a shell takes it."""
     if os.environ.get("GITHUB_ENV"):
-        core.export_variable(name, value)
+        issue_file_command("ENV", prepare_key_value_message(name, value))
     else:
         say(f"export {name}={shlex.quote(value)}")
 
@@ -125,7 +127,7 @@ def export(name: str, value: str) -> None:
 def add_path(folder: str) -> None:
     """Put a folder first on PATH for this job's later steps; in a terminal, print how."""
     if os.environ.get("GITHUB_PATH"):
-        core.add_path(folder)
+        issue_file_command("PATH", folder)
     else:
         say(f'export PATH={shlex.quote(folder)}:"$PATH"')
 

@@ -468,7 +468,7 @@ def variable(name: str) -> str:
     return "INPUT_" + name.upper().replace("-", "_")
 
 
-def input_names(inputs: type[StartInputs | StopInputs | WatchdogInputs]) -> list[str]:
+def input_names(inputs: type[Any]) -> list[str]:
     """Return the kebab-case names of an action's inputs, in the order of its fields."""
     names: list[str] = []
     for each in fields(inputs):

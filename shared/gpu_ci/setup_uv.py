@@ -53,7 +53,8 @@ def _setup(env: Mapping[str, str], clock: Clock) -> Setup:
     inputs = SetupUvInputs.read(env)
     host = Host.read(env)
     folders = Choosing(inputs=inputs, host=host).folders()
-    uv, wanted = _obtaining(inputs, host, folders, env, clock).uv()
+    own = Path(env["GPU_CI_KEPT"]) if env.get("GPU_CI_KEPT") else None
+    uv, wanted = _obtaining(inputs, host, folders, own, clock).uv()
     setup = Setup(
         inputs=inputs,
         host=host,
@@ -62,13 +63,14 @@ def _setup(env: Mapping[str, str], clock: Clock) -> Setup:
         wanted=wanted,
         clock=clock,
         exports=Exports(host=host),
+        own=own,
     )
     setup.export()
     return setup
 
 
 def _obtaining(
-    inputs: SetupUvInputs, host: Host, folders: Folders, env: Mapping[str, str], clock: Clock
+    inputs: SetupUvInputs, host: Host, folders: Folders, own: Path | None, clock: Clock
 ) -> Obtaining:
     def fetcher() -> Fetcher:
         from gpu_ci.uv.fetching import Fetcher  # noqa: PLC0415 -- a second run need not load requests
@@ -76,7 +78,6 @@ def _obtaining(
         deadline = Deadline.after(DOWNLOAD_SECONDS, clock)
         return Fetcher(job=host.job, deadline=deadline, say=actions.say)
 
-    own = Path(env["GPU_CI_KEPT"]) if env.get("GPU_CI_KEPT") else None
     return Obtaining(
         inputs=inputs, host=host, folders=folders, own=own, say=actions.say, fetcher=fetcher
     )
@@ -84,7 +85,7 @@ def _obtaining(
 
 @dataclass(kw_only=True)
 class Setup:
-    """What is set up, from the uv that won on."""
+    """What is set up, from the uv that won on; `own` is where this program's own environment lies."""
 
     inputs: SetupUvInputs
     host: Host
@@ -93,6 +94,7 @@ class Setup:
     wanted: Wanted
     clock: Clock
     exports: Exports
+    own: Path | None = None
     found: Python | None = None
     venv: Path | None = None
     about_venv: str = ""
@@ -176,6 +178,7 @@ class Setup:
             folders.tools,
             folders.tool_bin,
             folders.uvs.parent,
+            *([self.own] if self.own else []),
         ]
         return [
             f"uv {uv.version} {uv.where}, since {self.wanted.source} wants {self.wanted}; {python}.",

@@ -147,10 +147,10 @@ def test_a_cache_that_is_not_wanted_is_the_jobs(
 
 
 def test_a_cache_that_was_there_is_a_hit(choose: Callable[..., Folders], tmp_path: Path) -> None:
-    """By its buckets: an empty folder is no cache."""
-    (tmp_path / "home/.cache/uv").mkdir(parents=True)
+    """By its unpacked packages: without one nothing is spared."""
+    (tmp_path / "home/.cache/uv/interpreter-v4").mkdir(parents=True)
     assert not choose().cache_was_there
-    (tmp_path / "home/.cache/uv/wheels-v5").mkdir()
+    (tmp_path / "home/.cache/uv/archive-v0/a-wheel").mkdir(parents=True)
     assert choose().cache_was_there
     assert not choose({"RUNNER_ENVIRONMENT": "github-hosted"}).cache_is_kept
 

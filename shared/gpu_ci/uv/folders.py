@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # The buckets of uv's cache have a version in their names: wheels-v5, archive-v0 …
 BUCKETS: Final = "*-v[0-9]*"
+# What is unpacked and ready to be linked; the other buckets alone spare nobody a download.
+PACKAGES: Final = "archive-v[0-9]*/*"
 # What uv locks in each of its folders; one that root left there cannot be opened.
 LOCK: Final = ".lock"
 TEMPORARY: Final = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 -- only a folder of our own in them is used
@@ -79,7 +81,7 @@ class Choosing:
             bin=self._first("uv's programs", [own / "bin"]),
             uvs=self._first("kept uvs", [own / "versions"]),
             cache_is_kept=kept,
-            cache_was_there=kept and any(cache.glob(BUCKETS)),
+            cache_was_there=kept and any(cache.glob(PACKAGES)),
             copies=not can_link(cache, self._environment()),
             notes=tuple(self.notes),
         )

@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 
 from packaging.version import InvalidVersion, Version
 
-from gpu_ci.errors import NotFetched
+from gpu_ci.errors import EnvironmentBroken, NotFetched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,9 +48,19 @@ class Pinned:
 
     @classmethod
     def read(cls, lock: Path = LOCK) -> Pinned:
-        """Read the lock's entry; not as TOML, of which parsing all would take longer than all else."""
+        """Read the lock's entry; not as TOML, of which parsing all would take longer than all else.
+
+        Raises EnvironmentBroken where there is no checkout around this package.
+        """
+        try:
+            whole = lock.read_text()
+        except OSError as error:
+            raise EnvironmentBroken(
+                f"{lock}, which says which uv is pinned, cannot be read: {error.strerror}.",
+                "This needs a checkout of the repository: sh shared/run setup-uv.",
+            ) from None
         entry = re.search(
-            r'^name = "uv"\n.*?(?=^\[\[package\]\]|\Z)', lock.read_text(), re.MULTILINE | re.DOTALL
+            r'^name = "uv"\n.*?(?=^\[\[package\]\]|\Z)', whole, re.MULTILINE | re.DOTALL
         )
         text = entry[0] if entry else ""
         version = re.search(r'^version = "(.+?)"', text, re.MULTILINE)

@@ -1,6 +1,6 @@
 """What setting uv up costs: a first and a second step on one machine, in time, requests and bytes.
 
-python benchmarks/setup_uv.py [--theirs index.cjs] [--json FILE]
+python benchmarks/uv_steps.py [--theirs index.cjs] [--json FILE]
 
 A step is what the runner starts. Releases are served on loopback, of the uv that is beside this
 Python; what ours asks besides goes through a proxy on loopback, which counts. `--theirs` is the
