@@ -113,8 +113,27 @@ def _over(desk: Desk) -> None:
 
 ORGANISATION = "orgs/octo"
 JOB = 34_000_000_001
+# Every time in a cassette is this one: 2026-11-22T00:00:00Z.
+THEN = 1_795_305_600.0
 QUEUED = Job(
-    id=JOB, name="test", status="queued", conclusion="", labels=frozenset({LABEL}), runner_name=""
+    id=JOB,
+    name="test",
+    status="queued",
+    conclusion="",
+    labels=frozenset({LABEL}),
+    runner_name="",
+    created_at=THEN,
+    started_at=THEN,
+)
+WAITING = Run(
+    id=RUN,
+    attempt=1,
+    status="queued",
+    conclusion="",
+    name="ci",
+    event="push",
+    created_at=THEN,
+    started_at=THEN,
 )
 TOKEN = Registration(
     name=NAME, labels=(LABEL,), token=SECRET, url=f"https://github.com/{REPOSITORY}"
@@ -147,9 +166,12 @@ CALLS = {
     "delete": Call(before=_registered, ask=lambda github: github.delete(1), gives=True),
     "delete_absent": Call(ask=lambda github: github.delete(1), gives=False),
     "delete_busy": Call(before=_busy, ask=lambda github: github.delete(1), gives=Busy),
-    "run": Call(
-        ask=lambda github: github.run(str(RUN)),
-        gives=Run(id=RUN, attempt=1, status="queued", conclusion=""),
+    "run": Call(ask=lambda github: github.run(str(RUN)), gives=WAITING),
+    "runs_that_are": Call(
+        before=_queued, ask=lambda github: [*github.runs_that_are("queued")], gives=[WAITING]
+    ),
+    "jobs_of_attempt": Call(
+        before=_queued, ask=lambda github: github.jobs_of_attempt(str(RUN), "1"), gives=[QUEUED]
     ),
     "jobs": Call(before=_queued, ask=lambda github: github.jobs(str(RUN)), gives=[QUEUED]),
     "cancel": Call(before=_queued, ask=lambda github: github.cancel(str(RUN))),
