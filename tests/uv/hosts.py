@@ -185,13 +185,15 @@ class Done:
 
 @dataclass(kw_only=True)
 class Host:
-    """One job's machine. `mounts` are commands of root's before each step, in namespaces of its own."""
+    """One job's machine. `mounts` are commands of root's before each step, in namespaces of its own;
+    without `sees_loopback` it has no network at all."""
 
     machine: Machine
     folder: Path
     uid: int
     env: dict[str, str] = field(default_factory=dict)
     mounts: list[str] = field(default_factory=list)
+    sees_loopback: bool = False
 
     def make(self) -> None:
         """Make what a runner's machine has, all of it this user's."""
@@ -292,9 +294,10 @@ class Host:
         ]
 
     def command(self, *words: str | Path) -> list[str]:
-        """Return the command as this user's, without a network."""
+        """Return the command as this user's, in this machine's own namespaces."""
         script = "; ".join((*self.mounts, 'exec "$@"'))
-        namespaces = [UNSHARE, "--mount", "--net", SH, "-euc", script, "sh"]
+        network = [] if self.sees_loopback else ["--net"]
+        namespaces = [UNSHARE, "--mount", *network, SH, "-euc", script, "sh"]
         return [*namespaces, *as_user(self.uid), *map(str, words)]
 
     def begin(self, files: Path, **inputs: str) -> subprocess.Popen[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from tests.uv.hosts import (
@@ -25,6 +26,10 @@ from tests.uv.hosts import (
     Machine,
     ended,
 )
+from tests.uv.index import TARGET, Index, index, tarball
+
+from gpu_ci.errors import NoFolder, NotVerified
+from gpu_ci.uv.host import find_libc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -477,3 +482,59 @@ case $0 in
 esac
 echo uv {version}
 """
+
+
+# --- downloads ----------------------------------------------------------------------------------
+
+NEWER: Final = "9.9.9"
+
+
+def program(machine: Machine) -> bytes:
+    """Return a uv that says that it is newer, and does all else as the one that is here."""
+    lines = ("#!/bin/sh", f'[ "$1" != --version ] || {{ echo uv {NEWER}; exit; }}')
+    return "\n".join((*lines, f'exec {machine.uv} "$@"', "")).encode()
+
+
+@pytest.fixture
+def mirrored(host: Host) -> Iterator[tuple[Host, Index, str]]:
+    """A host that sees a mirror on loopback, and the path of the release that is there."""
+    if find_libc() != "gnu" or platform.machine() != "x86_64":
+        pytest.skip("the mirror has a release for x86_64 with glibc only")
+    host.keeps()
+    host.has_python()
+    host.sees_loopback = True
+    with index() as served:
+        uv = {f"uv-{TARGET}/uv": program(host.machine)}
+        yield host, served, served.release(NEWER, tarball(NEWER, uv))
+
+
+def test_a_download_that_is_cut_in_half(mirrored: tuple[Host, Index, str]) -> None:
+    """It is asked for again, and what came first is not used (pain 39)."""
+    host, served, path = mirrored
+    served.faults[path] = ["cut"]
+    done = works(host, version=NEWER, mirror=f"{served.root}/releases")
+    assert done.outputs["uv-version"] == NEWER
+    assert served.asked.count(path) == 2
+
+
+def test_a_wrong_checksum(mirrored: tuple[Host, Index, str]) -> None:
+    """One sentence names both checksums, and nothing of it is kept (pain 39)."""
+    host, served, path = mirrored
+    served.pages[f"{path}.sha256"] = b"0" * 64
+    done = host.step(version=NEWER, mirror=f"{served.root}/releases")
+    assert (done.exit_code, len(done.errors)) == (NotVerified.exit_code, 1), done.log
+    assert "0" * 64 in done.errors[0]
+    assert not list(host.folder.glob(f"home/.local/share/uv/gpu-ci/**/{NEWER}*/uv"))
+
+
+def test_a_disk_that_fills_up_while_a_uv_is_kept(mirrored: tuple[Host, Index, str]) -> None:
+    """It looked large enough: one sentence names the folder and the reason (pain 28)."""
+    host, served, _ = mirrored
+    large = program(host.machine) + b"\0" * 80_000_000
+    served.release(NEWER, tarball(NEWER, {f"uv-{TARGET}/uv": large}))
+    share = host.own(host.folder / "home/.local/share")
+    host.own(share.parent)
+    host.mounts.append(f"{MOUNT} -t tmpfs -o size=70m,uid={host.uid},mode=700 none {share}")
+    done = host.step(version=NEWER, mirror=f"{served.root}/releases")
+    assert (done.exit_code, len(done.errors)) == (NoFolder.exit_code, 1), done.log
+    assert "No space left on device" in done.errors[0]
