@@ -60,6 +60,12 @@ def link(source: str, to: str) -> None:
         shutil.copy2(source, to)
 
 
+def open_copy(source: str, to: Path) -> None:
+    """Copy a file for everybody: in an environment of `shared/run` all are for its own user alone."""
+    shutil.copy(source, to)
+    to.chmod(0o755)
+
+
 def find_uv() -> Path | None:
     """Return the uv of this project's own lock."""
     beside = Path(sys.executable).with_name("uv")
@@ -117,7 +123,7 @@ class Machine:
             return f"there is no uv {UV_VERSION} here"
         if not (python := find_python(folder)):
             return "this Python cannot be run by another user, nor be moved"
-        link(str(found), str(folder / "uv"))
+        open_copy(str(found), folder / "uv")
         machine = cls(folder=folder, uv=folder / "uv", python=python)
         machine._copy_action()
         machine._copy_packages()
@@ -157,7 +163,7 @@ class Machine:
                 if ".." not in file.parts and "__pycache__" not in file.parts:
                     to = self.folder / "packages" / file
                     to.parent.mkdir(parents=True, exist_ok=True)
-                    link(str(file.locate()), str(to))
+                    open_copy(str(file.locate()), to)
         self._compile(self.folder / "packages")
 
     def host(self, uid: int) -> Host:

@@ -147,6 +147,8 @@ def test_the_second_run_asks_nobody_and_changes_nothing(project: Step) -> None:
         through = dict.fromkeys(("http_proxy", "https_proxy", "ALL_PROXY"), url)
         first = project.run(activate_environment="true", sync="true", more=through)
         (project.workspace / ".venv/kept").touch()
+        assert project.outputs()["cache-hit"] == "false"
+        Path(project.outputs()["cache-dir"], "archive-v0/a-wheel").mkdir(parents=True)
         second = project.run(activate_environment="true", sync="true", more=through)
         proxy.setblocking(False)
         with pytest.raises(BlockingIOError):
