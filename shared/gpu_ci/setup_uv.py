@@ -196,7 +196,8 @@ class Setup:
         if not self.inputs.cache_max_gb:
             return
         deadline = Deadline.after(PRUNE_SECONDS, self.clock)
-        done = prune(self.folders.cache, self.inputs.cache_max_gb, deadline)
+        linked = self.exports.environment().get("UV_LINK_MODE", "")
+        done = prune(self.folders.cache, self.inputs.cache_max_gb, deadline, linked)
         actions.say(
             f"Cache: {done.removed} entries removed, {done.kept / GB:.1f} GB kept"
             f"{f'; {done.why}' if done.why else ''}."

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes import FakeClock
 from tests.uv.index import GNU, Index, index, script, sha256, wheel
 
-from gpu_ci.uv import offers
+from gpu_ci.uv import offers, wanted
 from gpu_ci.uv.fetching import Fetcher
 from gpu_ci.uv.folders import Folders
 from gpu_ci.uv.host import Host
@@ -121,4 +121,5 @@ def served() -> Iterator[Index]:
 @pytest.fixture
 def machine(tmp_path: Path, served: Index, monkeypatch: pytest.MonkeyPatch) -> Machine:
     monkeypatch.setattr(offers, "RELEASES", f"{served.root}/releases")
+    monkeypatch.setattr(wanted, "SYSTEM", tmp_path / "etc")
     return Machine(root=tmp_path, index=served)

@@ -61,8 +61,8 @@ def tarball(version: str, programs: Mapping[str, bytes] | None = None) -> bytes:
 class Index:
     """What it serves by path, what goes wrong first at a path, and every path that was asked for.
 
-    A fault is a status, `reset` (the connection), `cut` (half of the answer), or headers with a
-    status.
+    A fault is a status, `reset` (the connection), `cut` (half of the answer), `stall` (half, and
+    no end), or headers with a status.
     """
 
     root: str = ""
@@ -128,7 +128,10 @@ def answer(request: BaseHTTPRequestHandler, served: Index) -> None:
         reply(request, fault or 404, b"<html>not what you asked for</html>", {})
     else:
         told = {"Content-Length": str(len(data)), **served.headers.get(request.path, {})}
-        reply(request, 200, data[: len(data) // 2] if fault == "cut" else data, told)
+        half = fault in {"cut", "stall"}
+        reply(request, 200, data[: len(data) // 2] if half else data, told)
+        if fault == "stall":
+            request.connection.recv(1)  # until the other side has had enough
 
 
 def reply(

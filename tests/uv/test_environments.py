@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,57 @@ def test_one_whose_python_has_gone_is_made_anew(project: Path) -> None:
     python.symlink_to("/nowhere/python3")
     assert activate(asked, uv).why == "made anew: its Python was gone"
     subprocess.run([python, "-c", "1"], check=True)
+
+
+@pytest.mark.parametrize("trouble", ["exec /bin/sleep 60", "kill -9 $$"])
+def test_one_whose_python_is_slow_or_killed_is_never_emptied(
+    project: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """A disk that hangs, or a machine without memory, costs a run and not what was installed."""
+    asked, uv = inputs(project, activate_environment="true"), commands(project)
+    activate(asked, uv)
+    (project / ".venv/kept").touch()
+    python = project / ".venv/bin/python"
+    python.unlink()
+    python.write_text(f"#!/bin/sh\n{trouble}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(Commands, "ask", functools.partialmethod(answers_soon))
+    with pytest.raises(EnvironmentFailed, match="does not answer, and may be there") as caught:
+        activate(asked, uv)
+    assert "clear" in caught.value.cure
+    assert (project / ".venv/kept").exists()
+
+
+def answers_soon(uv: Commands, python: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Ask as Commands does, with less patience."""
+    return replace(uv, path=python).run("-I", "-c", code, seconds=0.5)
+
+
+def test_a_uv_that_fails_is_no_reason_to_empty_an_environment(project: Path) -> None:
+    """Only the environment's own Python says that it is gone; and a version that is unclear fails."""
+    uv = commands(project)
+    activate(inputs(project, activate_environment="true"), uv)
+    (project / ".venv/kept").touch()
+    (project / "uv.toml").write_text('required-version = "==0.0.1"\n')
+    asked = inputs(project, activate_environment="true", python_version=">=3.9")
+    with pytest.raises(EnvironmentFailed, match=r"It stays unclear .* of Python >=3\.9: "):
+        activate(asked, uv)
+    assert activate(inputs(project, activate_environment="true"), uv).why == "kept as it was"
+    assert (project / ".venv/kept").exists()
+
+
+@pytest.mark.parametrize("place", ["../elsewhere", "src/../.venv"])
+def test_a_kept_one_is_kept_by_whichever_path(project: Path, place: str) -> None:
+    """A path with `..` in it, which uv tells without; and a Python that is given by its own path."""
+    (project / "src").mkdir()
+    uv = commands(project)
+    for version in (">=3.9", os.path.realpath(sys._base_executable)):  # type: ignore[attr-defined]  # see above
+        asked = inputs(
+            project, activate_environment="true", venv_path=place, python_version=version
+        )
+        made = activate(asked, uv.having({"UV_PYTHON": version}))
+        assert ".." not in made.folder.parts
+        assert activate(asked, uv).why == "kept as it was"
 
 
 def test_one_of_another_python_is_made_anew(project: Path) -> None:
@@ -212,6 +265,17 @@ def test_arguments_that_cannot_be_split_are_a_bad_input(tmp_path: Path) -> None:
     """With the reason."""
     with pytest.raises(BadInputs, match="No closing quotation"):
         sync_arguments("--group 'x", Commands(path=UV, env={}, folder=tmp_path))
+
+
+def test_no_password_in_the_arguments_of_sync_is_told(project: Path) -> None:
+    """An index's address may hold one, and what fails is printed for all to read."""
+    (project / "uv.lock").unlink()
+    url = "--default-index https://me:s3cret@127.0.0.1:9/simple"
+    with pytest.raises(EnvironmentFailed, match=r"//127\.0\.0\.1:9/simple") as failed:
+        sync(inputs(project, sync=url), commands(project), lambda _: None)
+    with pytest.raises(BadInputs) as bad:
+        sync_arguments(f"{url} '", commands(project))
+    assert "s3cret" not in str(failed.value) + str(bad.value)
 
 
 def test_the_bytecode_is_not_wanted_of_a_workflow_that_says_so(project: Path) -> None:

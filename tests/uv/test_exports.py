@@ -116,14 +116,14 @@ def test_uv_is_run_as_a_later_step_will_run_it(
     exports.add_folders(the_folders(copies=True))
     exports.silence()
     exports.path.append("/d/uv")
-    exports.activate(Path("/work/a b/.venv"))
+    exports.activate(Path("/project/a b/.venv"))
     exports.write()
     variables = read_commands((tmp_path / "GITHUB_ENV").read_text())
     path = (tmp_path / "GITHUB_PATH").read_text().splitlines()
     later = {**job, **variables, "PATH": ":".join([*reversed(path), job["PATH"]])}
     assert exports.environment() == later
-    assert later["PATH"] == "/work/a b/.venv/bin:/d/uv:/d/tool-bin:/usr/bin:/bin"
-    assert later["VIRTUAL_ENV"] == "/work/a b/.venv"
+    assert later["PATH"] == "/project/a b/.venv/bin:/d/uv:/d/tool-bin:/usr/bin:/bin"
+    assert later["VIRTUAL_ENV"] == "/project/a b/.venv"
 
 
 def test_a_job_without_a_path_gets_one() -> None:

@@ -17,6 +17,8 @@ from gpu_ci.uv.fetching import shown
 from gpu_ci.uv.offers import Offer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.uv.conftest import Machine
 
 DATA = bytes(range(256)) * 1000
@@ -179,6 +181,53 @@ def test_an_answer_that_trickles_ends_at_the_deadline(
     with pytest.raises(NotFetched, match=r"no whole answer \(Timeout\)"):
         fetcher.fetch(offer(machine, sha256=sha256(DATA)), to)
     assert machine.index.asked == ["/file"]
+
+
+@pytest.mark.parametrize("kind", ["file", "list", "sidecar"])
+def test_the_deadline_holds_for_what_has_come_so_far(
+    machine: Machine, to: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """No whole part need have come: a byte a minute would keep a download going for days."""
+    url = f"{machine.index.root}/file"
+    fetcher = machine.fetcher()
+    use: dict[str, Callable[[], object]] = {
+        "file": lambda: fetcher.fetch(offer(machine, sha256=sha256(DATA)), to),
+        "list": lambda: fetcher.json(url, {}, "files"),
+        "sidecar": lambda: fetcher.fetch(offer(machine, "/other", sidecar=url), to),
+    }
+    machine.index.pages["/file"] = DATA[:1000]
+    machine.index.faults["/file"] = ["stall"]
+    machine.clock.time += 500
+    monkeypatch.setattr(machine.clock, "now", iter_of_hours(machine))
+    with pytest.raises(NotFetched, match=r"no whole answer \(Timeout\)"):
+        use[kind]()
+
+
+def test_a_list_and_a_sidecar_have_an_end(
+    machine: Machine, to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What never ends, or unzips to more than can be, does not fill the memory."""
+    monkeypatch.setattr("gpu_ci.uv.fetching.LONGEST_LIST", 1000)
+    monkeypatch.setattr("gpu_ci.uv.fetching.LONGEST_SIDECAR", 1000)
+    url = f"{machine.index.root}/file"
+    with pytest.raises(NotFetched, match="more than 1000 bytes"):
+        machine.fetcher().fetch(offer(machine, "/other", sidecar=url), to)
+    with pytest.raises(NotFetched, match="more than 1000 bytes"):
+        machine.fetcher().json(url, {}, "files")
+    machine.index.pages["/file"] = gzip.compress(bytes(100_000))
+    machine.index.headers["/file"] = {"Content-Encoding": "gzip"}
+    with pytest.raises(NotFetched, match="more than 1000 bytes"):
+        machine.fetcher().json(url, {}, "files")
+
+
+@pytest.mark.parametrize("data", [b"no gzip at all", gzip.compress(b"{}", mtime=0)[:-9]])
+def test_a_list_that_cannot_be_unzipped_is_tried_again(machine: Machine, data: bytes) -> None:
+    """A proxy that mixes up compressions costs a sentence, not a traceback."""
+    machine.index.pages["/file"] = data
+    machine.index.headers["/file"] = {"Content-Encoding": "gzip"}
+    with pytest.raises(NotFetched, match=r"no whole answer \(DecodeError\)"):
+        machine.fetcher().json(f"{machine.index.root}/file", {}, "files")
+    assert len(machine.index.asked) == 4
 
 
 def iter_of_hours(machine: Machine) -> object:

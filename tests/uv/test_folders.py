@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -146,6 +149,31 @@ def test_a_cache_that_is_not_wanted_is_the_jobs(
     assert (chosen.cache_is_kept, chosen.cache_was_there) == (False, False)
 
 
+def test_a_cache_that_is_not_wanted_is_never_one_that_stays(
+    choose: Callable[..., Folders], tmp_path: Path
+) -> None:
+    """Without a folder of the job's a new one is made each time; the home's is not touched (pain 38)."""
+    made = [
+        choose({"TMPDIR": f"{tmp_path}/own-tmp"}, enable_cache="false"),
+        choose({"RUNNER_TEMP": "/proc/none"}, enable_cache="false", cache_local_path="mine"),
+        choose(enable_cache="false"),
+    ]
+    assert [each.cache.parent.parent.name for each in made] == ["own-tmp", "tmp", "tmp"]
+    assert made[1].cache != made[2].cache
+    assert not any(each.cache_is_kept for each in made)
+    assert not (tmp_path / "home/.cache").exists()
+
+
+def test_without_a_place_for_a_cache_that_goes_there_is_none(
+    choose: Callable[..., Folders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """enable-cache: false would rather fail than fill the home (pain 38)."""
+    monkeypatch.setattr(folders, "TEMPORARY", (Path("/proc/none"),))
+    with pytest.raises(NoFolder, match="No folder was found for the cache"):
+        choose(enable_cache="false")
+    assert not (tmp_path / "home/.cache").exists()
+
+
 def test_a_cache_that_was_there_is_a_hit(choose: Callable[..., Folders], tmp_path: Path) -> None:
     """By its unpacked packages: without one nothing is spared."""
     (tmp_path / "home/.cache/uv/interpreter-v4").mkdir(parents=True)
@@ -189,6 +217,26 @@ def test_a_network_is_better_than_nothing(
         in chosen.notes
     )
     assert chosen.copies  # the workspace is on another mount
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("cache_local_path", "cache"), ("tool_dir", "tools"), ("tool_bin_dir", "tool_bin")],
+)
+def test_what_an_input_asks_for_is_used_on_a_network_too(
+    choose: Callable[..., Folders],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    field: str,
+) -> None:
+    """The user's word is stronger than a guess; what may go wrong there is said (pain 36)."""
+    on_network(monkeypatch, tmp_path, "share")
+    (asked := tmp_path / "share/mine").mkdir(parents=True)
+    chosen = choose(**{name: str(asked)})
+    assert getattr(chosen, field) == asked
+    [note] = chosen.notes
+    assert "/share/mine is on nfs4, where locks are slow or fail: an input names it for " in note
 
 
 def test_venv_path_decides_whether_links_will_do(
@@ -243,6 +291,41 @@ def test_a_folder_that_everybody_can_write_is_not_ours(tmp_path: Path) -> None:
     assert refusal(tmp_path, UID) == "can be written by everybody"
 
 
+@pytest.mark.parametrize(
+    ("group", "others", "alone"),
+    [
+        ("ci", [], True),
+        ("ci", ["ci"], True),
+        ("root", [], True),
+        ("ci", ["alice"], False),
+        ("users", [], False),
+        (None, [], False),
+    ],
+)
+def test_a_folder_that_a_group_can_write_is_not_ours(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    group: str | None,
+    others: list[str],
+    *,
+    alone: bool,
+) -> None:
+    """Nor what is in one; but a group of this user alone is nobody else, as umask 002 wants (pain 35)."""
+
+    def found(gid: int) -> SimpleNamespace:
+        if group is None:
+            raise KeyError(gid)
+        return SimpleNamespace(gr_name=group, gr_mem=others)
+
+    monkeypatch.setattr(grp, "getgrgid", found)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_name="ci"))
+    tmp_path.chmod(0o770)
+    who = f"group {tmp_path.stat().st_gid}"
+    above = f"is in {tmp_path}, where {who} may put another in its place"
+    assert refusal(tmp_path, UID) == ("" if alone else f"can be written by {who}")
+    assert refusal(tmp_path / "below", UID) == ("" if alone else above)
+
+
 @ROOT_ONLY
 def test_a_folder_of_another_user_is_not_ours(tmp_path: Path) -> None:
     """Even where we may write; root's is taken, as a disk's uppermost folder often is root's."""
@@ -259,6 +342,7 @@ def test_a_folder_of_another_user_is_not_ours(tmp_path: Path) -> None:
     [
         (0, 0o1777, UID, ""),
         (0, 0o1777, OTHER, "is in {0}/shared/own, which belongs to another user"),
+        (0, 0o777, UID, "is in {0}/shared, where everybody may put another in its place"),
         (OTHER, 0o755, UID, ""),
         (OTHER, 0o777, UID, "is in {0}/shared, another user's, where everybody may write"),
         (OTHER, 0o777, None, "is in {0}/shared, another user's, where everybody may write"),

@@ -254,7 +254,7 @@ def test_a_cache_with_a_part_that_cannot_be_written_is_passed_over(host: Host, w
 def test_a_disk_for_caches_that_is_roots_gets_a_folder_for_each_user(host: Host) -> None:
     """A volume's uppermost folder is often root's and open to all: the cache is below it (pain 35)."""
     disk = host.own(host.folder / "disk", uid=0)
-    disk.chmod(0o777)
+    disk.chmod(0o1777)
     host.keeps()
     host.has_python()
     done = works(host, cache_local_path=str(disk))
@@ -481,6 +481,7 @@ SLOW_WHEN_NEW = """#!/bin/sh
 case $0 in
 */.new-*) mktemp {made}/XXXXXX >/dev/null && sleep 0.1 ;;
 esac
+[ "$1" != python ] || {{ echo "error: No interpreter found" >&2; exit 2; }}
 echo uv {version}
 """
 

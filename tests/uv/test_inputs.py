@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,24 @@ def test_what_cannot_be_meant_is_a_problem(
     """Each bad input is named with what it must be."""
     with pytest.raises(BadInputs, match=part):
         read(tmp_path, **inputs)
+
+
+def test_a_workspace_that_may_not_be_read_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user's checkout of mode 0700 is said here, not in a traceback later (pain 41)."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path or not mode & os.X_OK)
+    with pytest.raises(BadInputs, match="is no folder that can be read"):
+        read(tmp_path)
+
+
+def test_a_path_is_as_uv_prints_it(tmp_path: Path) -> None:
+    """`..` is taken out, so that a folder is known again in what uv says of it; links stay."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    inputs = read(tmp_path, working_directory="sub", tool_dir="../env", tool_bin_dir="../link/./x")
+    assert str(inputs.folder("tool-dir")) == f"{tmp_path}/env"
+    assert str(inputs.folder("tool-bin-dir")) == f"{tmp_path}/link/x"
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:

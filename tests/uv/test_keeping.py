@@ -206,6 +206,14 @@ def test_a_foreign_uv_gets_a_folder_of_links_alone(tmp_path: Path) -> None:
     assert link(uv, tmp_path / "bin") == folder
 
 
+def test_links_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
+    """A full or foreign disk is said with its folder and the cure, not with a traceback."""
+    uv = keep(Kept(folder=tmp_path), "9.1.0")
+    (tmp_path / "bin").touch()  # what is a file there cannot be a folder
+    with pytest.raises(NoFolder, match=r"could not be linked in .*/bin: Not a dir.* Make room"):
+        link(uv, tmp_path / "bin")
+
+
 def test_a_link_that_leads_elsewhere_is_put_right(tmp_path: Path) -> None:
     """Whatever lies in the place of a link, it leads to the uv that won afterwards."""
     program(tmp_path / "uv", script("9.1.0"))

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 
 def there(machine: Machine) -> list[Uv]:
-    ours, project = machine.folders().uvs.parent, machine.inputs().working_directory
-    return list(on_path(machine.host(), ours, project))
+    return list(on_path(machine.host(), machine.folders().uvs.parent))
 
 
 def found(machine: Machine) -> list[str]:
@@ -125,14 +124,14 @@ def test_a_former_steps_folders_are_not_the_machines(machine: Machine) -> None:
     assert found(machine) == ["9.1.0"]
 
 
-def test_an_environment_of_the_project_is_not_the_machines(machine: Machine) -> None:
-    """A uv that is about to be synced or cleared away is not used; one beside a checkout's files is."""
+def test_a_uv_in_an_environment_is_not_the_machines(machine: Machine) -> None:
+    """A uv that may be synced or cleared away is not used; one beside a checkout's files is."""
     machine.install("9.1.0", "workspace/.venv/bin")
     machine.install("9.2.0", "workspace/tools")
     machine.install("9.3.0", "elsewhere/.venv/bin")
     for folder in ("workspace", "elsewhere"):
         (machine.root / folder / ".venv" / "pyvenv.cfg").touch()
-    assert found(machine) == ["9.2.0", "9.3.0"]
+    assert found(machine) == ["9.2.0"]
 
 
 def test_an_environment_may_lie_elsewhere(machine: Machine) -> None:

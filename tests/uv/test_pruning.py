@@ -173,6 +173,15 @@ def test_a_cache_below_its_size_is_left_alone(machine: Machine) -> None:
     assert machine.kept() == sorted(NAMES)
 
 
+def test_nothing_is_removed_from_under_symbolic_links(machine: Machine) -> None:
+    """Environments that a job links to the cache would lose their packages."""
+    machine.install(*NAMES)
+    done = prune(machine.cache, 1 / 1000, soon(), "symlink")
+    assert (done.removed, machine.kept()) == (0, sorted(NAMES))
+    assert done.why.startswith("UV_LINK_MODE is symlink")
+    assert done.kept > EACH * MB * len(NAMES)
+
+
 def test_nothing_is_removed_under_a_running_uv(machine: Machine) -> None:
     """It says so and goes on, instead of waiting for hours (pain 37)."""
     machine.install(*NAMES)

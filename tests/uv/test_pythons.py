@@ -257,6 +257,34 @@ def test_uv_says_whether_an_environment_fits(tmp_path: Path, here: Path) -> None
     assert [fits(each, tmp_path / "env", uv) for each in asked] == [True, True, True, False, False]
 
 
+def test_an_environment_fits_the_path_that_it_was_made_of(tmp_path: Path, here: Path) -> None:
+    """`python find` gives such a path back; the Python behind both is the same one, or is not."""
+    uv = commands(tmp_path, PATH=str(here), UV_PYTHON_PREFERENCE="only-system")
+    subprocess.run([UV, "venv", "-q", "env"], env=uv.env, cwd=tmp_path, check=True)
+    assert fits(str(here / NAME), tmp_path / "env", uv)
+    assert fits(f"usr-bin/{NAME}", tmp_path / "env", uv)
+    assert not fits("/nowhere/python3", tmp_path / "env", uv)
+
+
+def test_a_failure_of_uv_is_not_taken_for_no_python(tmp_path: Path) -> None:
+    """Each later uv would meet it too, such as a version of uv that the project refuses."""
+    (tmp_path / "uv.toml").write_text('required-version = "==0.0.1"\n')
+    with pytest.raises(NoPython, match=r"uv cannot say which Python .*==0\.0\.1"):
+        chosen(commands(tmp_path), None)
+
+
+def test_an_older_uv_is_not_asked_for_what_it_does_not_know(tmp_path: Path, here: Path) -> None:
+    """`--no-bin` came with 0.8."""
+    told = "echo \"error: unexpected argument '--no-bin' found\" >&2; exit 2"
+    find = f"[ -e installed ] && echo {here / NAME} || exit 2"
+    path = script(
+        tmp_path,
+        f'case "$2 $*" in find*) {find} ;; *--no-bin*) {told} ;; *) touch installed ;; esac',
+    )
+    uv = Commands(path=path, env={**os.environ}, folder=tmp_path)
+    assert provide(SERIES, uv, print).why == "installed by uv"
+
+
 def script(folder: Path, text: str) -> Path:
     path = folder / "uv"
     path.write_text(f"#!/bin/sh\n{text}\n")
@@ -289,3 +317,16 @@ def test_no_password_of_an_address_is_told() -> None:
         [], 2, "", "error: no answer\n from https://me:pw@host/a.gz."
     )
     assert last_words(done) == "no answer from https://host/a.gz"
+
+
+def test_a_python_that_cannot_be_started_is_one_sentence(tmp_path: Path) -> None:
+    """What uv names may be there and be for another machine."""
+    program = tmp_path / "python"
+    program.write_bytes(b"not for this machine")
+    program.chmod(0o755)
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\necho {program}\n")
+    uv.chmod(0o755)
+    commands_of = Commands(path=uv, env={}, folder=tmp_path)
+    with pytest.raises(NoPython, match="does not say which Python it is"):
+        chosen(commands_of, None)

@@ -22,7 +22,7 @@ FAKE = """#!/bin/sh
 case $1 in
 --version) echo "uv 9.9.9 (a stand-in)" ;;
 sync) {sync} ;;
-*) exit 2 ;;
+*) echo "error: No interpreter found" >&2; exit 2 ;;
 esac
 """
 
@@ -237,6 +237,12 @@ def test_pruning_is_told(step: Step) -> None:
     done = step.run(cache_max_gb="0.5")
     assert done.returncode == 0
     assert "Cache: 0 entries removed, 0.0 GB kept." in done.stdout
+
+
+def test_nothing_is_pruned_under_environments_that_are_links(step: Step) -> None:
+    """The job's UV_LINK_MODE=symlink reaches the pruning, which says why it removed nothing."""
+    done = step.run(cache_max_gb="0.5", more={"UV_LINK_MODE": "symlink"})
+    assert "0 entries removed, 0.0 GB kept; UV_LINK_MODE is symlink" in done.stdout
 
 
 def test_false_is_no_argument_of_sync(step: Step) -> None:

@@ -105,7 +105,7 @@ def test_each_kind_of_version_file_is_read(machine: Machine, name: str) -> None:
     file = machine.root / "workspace" / name
     file.parent.mkdir(parents=True)
     file.write_text(FILES[name])
-    wanted = read_wanted(machine.inputs(version_file=name), PINNED)
+    wanted = read_wanted(machine.inputs(version_file=name), PINNED, machine.host())
     assert wanted.source == str(file)
     assert allowed(wanted, "0.9.1", "0.9.2", "0.9.0") == [True, False, False]
 
@@ -133,7 +133,7 @@ def test_a_version_file_without_a_version_is_a_problem(
     if name != "missing.toml":
         (machine.root / "workspace" / name).write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(BadInputs, match=r"names no version of uv.*uv\.lock"):
-        read_wanted(machine.inputs(version_file=name), PINNED)
+        read_wanted(machine.inputs(version_file=name), PINNED, machine.host())
 
 
 def project(machine: Machine) -> Path:
@@ -149,13 +149,16 @@ def test_the_input_goes_before_files_and_files_before_the_pin(machine: Machine) 
     """Input, version-file, uv.toml, pyproject.toml, the pinned one: the first that speaks wins."""
     workspace = project(machine)
     both = {"version": "0.1.0", "version_file": ".tool-versions"}
-    assert str(read_wanted(machine.inputs(**both), PINNED)) == "0.1.0"
-    assert str(read_wanted(machine.inputs(version_file=".tool-versions"), PINNED)) == "0.4.0"
+    assert str(read_wanted(machine.inputs(**both), PINNED, machine.host())) == "0.1.0"
+    assert (
+        str(read_wanted(machine.inputs(version_file=".tool-versions"), PINNED, machine.host()))
+        == "0.4.0"
+    )
     for name, version in (("uv.toml", "0.2.0"), ("pyproject.toml", "0.3.0")):
-        wanted = read_wanted(machine.inputs(), PINNED)
+        wanted = read_wanted(machine.inputs(), PINNED, machine.host())
         assert (str(wanted), wanted.source) == (version, str(workspace / name))
         (workspace / name).unlink()
-    assert str(read_wanted(machine.inputs(), PINNED)) == PINNED
+    assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == PINNED
 
 
 def test_a_project_above_is_asked_as_uv_itself_does(machine: Machine) -> None:
@@ -166,18 +169,82 @@ def test_a_project_above_is_asked_as_uv_itself_does(machine: Machine) -> None:
     (member / "pyproject.toml").write_text(
         '[project]\nname = "one"\ndependencies = ["uv==8.8.8"]\n'
     )
-    assert str(read_wanted(inputs, PINNED)) == "0.2.0"
+    assert str(read_wanted(inputs, PINNED, machine.host())) == "0.2.0"
     (member / "pyproject.toml").write_text('[tool.uv]\nrequired-version = "==0.5.0"\n')
-    assert str(read_wanted(inputs, PINNED)) == "0.5.0"
+    assert str(read_wanted(inputs, PINNED, machine.host())) == "0.5.0"
+
+
+def test_the_nearest_configuration_ends_the_search(machine: Machine) -> None:
+    """A configuration that requires nothing hides those beside it and above it, as it does for uv."""
+    member = project(machine) / "one"
+    member.mkdir()
+    inputs = machine.inputs(working_directory="one")
+    (member / "pyproject.toml").write_text("[tool.uv]\n")
+    assert str(read_wanted(inputs, PINNED, machine.host())) == PINNED
+    (member / "pyproject.toml").write_text('[tool.uv]\nrequired-version = "==0.5.0"\n')
+    (member / "uv.toml").write_text("native-tls = true\n")
+    assert str(read_wanted(inputs, PINNED, machine.host())) == PINNED
+
+
+def configured(file: Path, version: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f'required-version = "=={version}"\n')
+    return file
+
+
+def test_the_users_and_the_systems_configuration_come_last(machine: Machine) -> None:
+    """A project that says nothing leaves it to the user, and then to the first file of the system."""
+    machine.inputs()
+    files = {
+        "0.6.0": machine.root / "config" / "uv" / "uv.toml",
+        "0.7.0": machine.root / "etc" / "xdg" / "uv" / "uv.toml",
+        "0.8.0": machine.root / "etc" / "uv" / "uv.toml",
+    }
+    for version, file in files.items():
+        configured(file, version)
+    configured(machine.root / ".config" / "uv" / "uv.toml", "0.6.1")
+    assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == "0.6.1"
+    machine.job["XDG_CONFIG_HOME"] = str(machine.root / "config")
+    for version, file in files.items():
+        assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == version
+        file.unlink()
+    assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == PINNED
+    project(machine)
+    configured(files["0.6.0"], "0.6.0")
+    assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == "0.2.0"
+
+
+def test_the_systems_folders_are_those_that_the_job_names(machine: Machine) -> None:
+    """XDG_CONFIG_DIRS is a list, and one file of it counts, though it requires nothing."""
+    file = configured(machine.root / "b" / "uv" / "uv.toml", "0.7.1")
+    configured(machine.root / "etc" / "uv" / "uv.toml", "0.8.0")
+    machine.job["XDG_CONFIG_DIRS"] = f"{machine.root}/a::{machine.root}/b"
+    assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == "0.7.1"
+    file.write_text("native-tls = true\n")
+    assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == PINNED
+
+
+def test_the_job_may_name_the_configuration_or_want_none(machine: Machine) -> None:
+    """UV_CONFIG_FILE goes in place of every other, and UV_NO_CONFIG says that none is looked at."""
+    workspace = project(machine)
+    for no, version in (("1", PINNED), ("TRUE", PINNED), ("false", "0.2.0"), ("", "0.2.0")):
+        machine.job["UV_NO_CONFIG"] = no
+        assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == version
+    machine.job["UV_CONFIG_FILE"] = "ci/uv.toml"
+    assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == PINNED
+    configured(workspace / "ci" / "uv.toml", "0.5.5")
+    assert str(read_wanted(machine.inputs(), PINNED, machine.host())) == "0.5.5"
 
 
 def test_latest_known_is_the_pinned_one(machine: Machine) -> None:
     """The newest with a checksum of ours needs no list of versions."""
-    assert read_wanted(machine.inputs(version="latest-known"), PINNED).exact == PINNED
+    assert (
+        read_wanted(machine.inputs(version="latest-known"), PINNED, machine.host()).exact == PINNED
+    )
 
 
 @pytest.mark.parametrize("version", ["latest", "0.9", ">=0.9"])
 def test_a_checksum_needs_an_exact_version(machine: Machine, version: str) -> None:
     """A checksum is of one file, so that what may change from day to day cannot have one."""
     with pytest.raises(BadInputs, match="checksum is for one exact version"):
-        read_wanted(machine.inputs(version=version, checksum="0" * 64), PINNED)
+        read_wanted(machine.inputs(version=version, checksum="0" * 64), PINNED, machine.host())

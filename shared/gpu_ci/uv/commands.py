@@ -53,6 +53,13 @@ class Commands:
                 return subprocess.CompletedProcess(arguments, TOO_LONG, "", late)
         return subprocess.CompletedProcess(arguments, child.returncode, out, err)
 
+    def ask(self, python: str | Path, code: str) -> subprocess.CompletedProcess[str]:
+        """Let an interpreter itself answer, with nothing of the user's in its way, as `run` does.
+
+        Raises OSError if it cannot be started.
+        """
+        return replace(self, path=self.folder / python).run("-I", "-c", code)
+
     def show(self, *arguments: str, say: Callable[[str], None]) -> int:
         """Run a command and pass on each line that it says; return its exit code.
 
@@ -101,5 +108,9 @@ def _signal(child: subprocess.Popen[str], signum: signal.Signals) -> None:
 def last_words(done: subprocess.CompletedProcess[str]) -> str:
     """Return why a command failed, on one line, without a password that an address may hold."""
     text = " ".join(done.stderr.split()) or f"it ended with {done.returncode}"
-    text = re.sub(r"//[^/@\s]+@", "//", text)
-    return text.removeprefix("error: ")[:400].rstrip(".")
+    return without_passwords(text).removeprefix("error: ")[:400].rstrip(".")
+
+
+def without_passwords(text: str) -> str:
+    """Return a text without what its addresses may hold of users and passwords."""
+    return re.sub(r"//[^/\s]+@", "//", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import BadInputs, EnvironmentFailed
-from gpu_ci.uv.commands import last_words
-from gpu_ci.uv.pythons import QUIET, fits
+from gpu_ci.uv.commands import TOO_LONG, last_words, without_passwords
+from gpu_ci.uv.pythons import fits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +29,8 @@ PROJECTS: Final = "UV_PROJECT_ENVIRONMENT"
 LOCK_VARIABLES: Final = ("UV_LOCKED", "UV_FROZEN")
 # What uv makes of an environment before its pyvenv.cfg; the first of them comes first.
 BEGUN: Final = ("CACHEDIR.TAG", ".gitignore", ".lock", "bin", "lib", "lib64")
+# How a program does not start that is not there, or whose loader is not, or that is another machine's.
+GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOEXEC)
 VENV_SECONDS: Final = 600.0  # uv may download a Python for it
 
 
@@ -40,9 +43,10 @@ class Environment:
 
 
 def place(inputs: SetupUvInputs, uv: Commands) -> Path:
-    """Return where the environment to activate is, or will be."""
+    """Return where the environment to activate is, or will be, without `..` in it, as uv tells it."""
     told = uv.env.get(PROJECTS) or ".venv"
-    return inputs.folder("venv-path") or inputs.working_directory / told
+    folder = inputs.folder("venv-path") or inputs.working_directory / told
+    return Path(os.path.normpath(folder))
 
 
 def activate(inputs: SetupUvInputs, uv: Commands) -> Environment:
@@ -74,11 +78,26 @@ def _why_anew(inputs: SetupUvInputs, folder: Path, uv: Commands) -> str:
 
 
 def _runs(folder: Path, uv: Commands) -> bool:
-    """Say whether an environment's Python answers: a machine's may have gone, or changed, since."""
-    python = folder / "bin" / "python"
-    if not os.access(python, os.X_OK):
-        return False
-    return not uv.run("python", "find", *QUIET, "--", str(python)).returncode
+    """Say whether an environment's Python answers: a machine's may have gone, or changed, since.
+
+    Raises EnvironmentFailed where that stays unclear: what one holds is not lost to a slow disk.
+    """
+    try:
+        done = uv.ask(folder / "bin" / "python", "")
+    except OSError as error:
+        if error.errno in GONE:
+            return False
+        raise _unclear(folder, str(error.strerror)) from None
+    if done.returncode == TOO_LONG or done.returncode < 0:
+        raise _unclear(folder, last_words(done))
+    return not done.returncode
+
+
+def _unclear(folder: Path, why: str) -> EnvironmentFailed:
+    return EnvironmentFailed(
+        f"The Python of {folder} does not answer, and may be there all the same: {why}.",
+        "Run the job again, or set activate-environment to clear.",
+    )
 
 
 def _make_room(folder: Path) -> None:
@@ -105,7 +124,7 @@ def sync(inputs: SetupUvInputs, uv: Commands, say: Callable[[str], None]) -> Non
     compiling = {"UV_COMPILE_BYTECODE": uv.env.get("UV_COMPILE_BYTECODE", "1")}
     if code := uv.having(compiling).show(*arguments, say=say):
         raise EnvironmentFailed(
-            f"uv {shlex.join(arguments)} failed with {code} in {inputs.working_directory}; it says "
+            f"uv {shlex.join(map(without_passwords, arguments))} failed with {code} in {inputs.working_directory}; it says "
             "why above.",
             "Correct what it says; if uv.lock is missing or out of date, run uv lock and commit it.",
         )
@@ -120,7 +139,7 @@ def sync_arguments(text: str, uv: Commands) -> list[str]:
         given = [] if text == "true" else shlex.split(text)
     except ValueError as error:
         raise BadInputs(
-            [f"sync is {text!r}, which cannot be split into arguments: {error}."]
+            [f"sync is {without_passwords(text)!r}, which cannot be split into arguments: {error}."]
         ) from None
     told = {each.partition("=")[0] for each in given} & {*ABOUT_THE_LOCK}
     return given if told or any(map(uv.env.get, LOCK_VARIABLES)) else ["--frozen", *given]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -29,6 +31,9 @@ READ_SECONDS: Final = 60.0
 # A server may ask for a longer pause than ours, up to this; for more there are other sources.
 LONGEST_PAUSE: Final = 30.0
 PART: Final = 1 << 20
+# Bytes; the list of all that uv has ever published has about four million.
+LONGEST_LIST: Final = 64 << 20
+LONGEST_SIDECAR: Final = 64 << 10
 # Where the machine's own certificates are; a company's proxy signs with one of them.
 BUNDLES: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 CURE: Final = (
@@ -38,6 +43,7 @@ CURE: Final = (
 PASSING: Final = {408, 425, 429, 500, 502, 503, 504}
 # A tarball must come as it is, though a server may take its compression for one of the transport.
 AS_IT_IS: Final = {"Accept-Encoding": "identity"}
+ZIPPED: Final = {"Accept-Encoding": "gzip"}
 FROM_THE_NETWORK: Final = (requests.RequestException, urllib3.exceptions.HTTPError)
 
 
@@ -70,7 +76,11 @@ class Fetcher:
 
     def json(self, url: str, headers: Mapping[str, str], key: str) -> list[Mapping[str, Any]]:
         """Return the objects in the list under a key of a JSON answer. Raises NotFetched."""
-        found = self._insist(url, lambda answer: _listed(answer, key), headers)
+        found = self._insist(
+            url,
+            lambda answer: _listed(self._whole(answer, LONGEST_LIST), key),
+            {**headers, **ZIPPED},
+        )
         if isinstance(found, list):
             return [each for each in found if isinstance(each, dict)]
         raise NotFetched(
@@ -81,7 +91,10 @@ class Fetcher:
         """Return the checksum that a file beside the download has for it, "" if it has none."""
         if not offer.sidecar:
             return ""
-        text = self._insist(offer.sidecar, lambda answer: answer.text, {})
+        told = self._insist(
+            offer.sidecar, lambda answer: self._whole(answer, LONGEST_SIDECAR), AS_IT_IS
+        )
+        text = told.decode(errors="replace")
         found = re.fullmatch(r"([0-9a-fA-F]{64})(?:[ \t]+\*?(\S+))?\s*", text)
         file = offer.url.rpartition("/")[2]
         return found[1].lower() if found and found[2] in {None, file} else ""
@@ -137,10 +150,24 @@ class Fetcher:
         return digest.hexdigest()
 
     def _parts(self, answer: requests.Response) -> Iterator[bytes]:
-        for part in answer.raw.stream(PART, decode_content=False):
+        """Yield what comes when it comes, so that the deadline holds for a byte a minute too."""
+        while part := answer.raw.read1(PART, decode_content=False):
             if self.deadline.passed():
                 raise requests.Timeout("it trickles")
             yield part
+
+    def _whole(self, answer: requests.Response, most: int) -> bytes:
+        """Return all of an answer, unzipped. Raises NotFetched if it has more bytes than that."""
+        data = bytearray()
+        for part in self._parts(answer):
+            data += part
+            if len(data) > most:
+                break
+        zipped = answer.headers.get("Content-Encoding", "").lower() == "gzip"
+        found = _unzipped(data, most) if zipped and len(data) <= most else bytes(data)
+        if len(found) > most:
+            raise NotFetched(f"{shown(answer.url)} answers with more than {most} bytes.", CURE)
+        return found
 
 
 def shown(url: str) -> str:
@@ -148,9 +175,21 @@ def shown(url: str) -> str:
     return re.sub(r"(?<=//)[^/?#]*@|[?#].*", "", url)
 
 
-def _listed(answer: requests.Response, key: str) -> Any:
-    with suppress(ValueError, AttributeError):
-        return answer.json().get(key)
+def _unzipped(data: bytes | bytearray, most: int) -> bytes:
+    """Return what was zipped, a byte more than `most` at most: a small answer can hold a huge one."""
+    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # gzip's own frame
+    try:
+        found = unzip.decompress(data, most + 1)
+    except zlib.error as error:
+        raise urllib3.exceptions.DecodeError(str(error)) from None
+    if unzip.eof or len(found) > most:
+        return found
+    raise urllib3.exceptions.DecodeError("cut off")
+
+
+def _listed(data: bytes, key: str) -> Any:
+    with suppress(ValueError, AttributeError, RecursionError):
+        return json.loads(data).get(key)
     return None
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
+import secrets
 import stat
 import tempfile
 from contextlib import contextmanager
@@ -30,6 +33,7 @@ TEMPORARY: Final = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 -- only a fold
 HOME_OF_A_CONTAINER: Final = Path("/github/home")
 ROOM: Final = 64_000_000  # bytes: one uv takes nearly as many
 ROOT_UID: Final = 0
+ROOT: Final = "root"
 KB: Final = 1000
 
 
@@ -60,7 +64,8 @@ class Choosing:
 
     What stays on the machine goes to the user's home, or to the runner's tool cache where there is
     no home to write in, or to a folder of the user's own in /var/tmp; at last to the job's temporary
-    folder, which the runner empties. What is on a network's file system comes after all others.
+    folder, which the runner empties. What is on a network's file system comes after all others, but
+    for what an input names.
     """
 
     inputs: SetupUvInputs
@@ -70,14 +75,14 @@ class Choosing:
     def folders(self) -> Folders:
         """Choose, and make them. Raises NoFolder when one cannot be had anywhere."""
         self._note_home()
-        cache = self._first("the cache", self._caches(), cache_refusal)
+        cache = self._first("the cache", self._caches(), "cache-local-path", cache_refusal)
         own = self._first("uv itself", self._data("gpu-ci"))
         kept = self._is_kept(cache)
         return Folders(
             cache=cache,
             pythons=self._first("Pythons", self._pythons()),
-            tools=self._first("tools", self._tools()),
-            tool_bin=self._first("tools' programs", self._tool_bins()),
+            tools=self._first("tools", self._tools(), "tool-dir"),
+            tool_bin=self._first("tools' programs", self._tool_bins(), "tool-bin-dir"),
             bin=self._first("uv's programs", [own / "bin"]),
             uvs=self._first("kept uvs", [own / "versions"]),
             cache_is_kept=kept,
@@ -94,7 +99,8 @@ class Choosing:
 
     def _caches(self) -> Iterator[Path]:
         if not self.inputs.keeps_cache:
-            yield from self._of_the_job("cache")
+            yield from self._passing("cache")
+            return
         for asked in self._asked("cache-local-path", "UV_CACHE_DIR"):
             yield asked
             if os.access(asked, os.W_OK):  # a disk that is there for caches, but belongs to root
@@ -140,6 +146,13 @@ class Choosing:
     def _of_the_job(self, *below: str) -> Iterator[Path]:
         yield from self._told("RUNNER_TEMP", "gpu-ci-uv", *below)
 
+    def _passing(self, what: str) -> Iterator[Path]:
+        """Yield folders that no later job finds again."""
+        yield from self._of_the_job(what)
+        new = f"{self._own}-{secrets.token_hex(8)}"
+        for parent in (*self._told("TMPDIR"), *reversed(TEMPORARY)):
+            yield parent / new / what
+
     def _asked(self, name: str, variable: str) -> Iterator[Path]:
         """Yield what an input asks for, then what the variable does."""
         if asked := self.inputs.folder(name):
@@ -171,21 +184,27 @@ class Choosing:
     def _is_kept(self, folder: Path) -> bool:
         temporary = self.host.job.get("RUNNER_TEMP", "")
         in_the_job = bool(temporary) and folder.is_relative_to(temporary)
-        return not in_the_job and self.host.job.get("RUNNER_ENVIRONMENT") != "github-hosted"
+        stays = self.inputs.keeps_cache and not in_the_job
+        return stays and self.host.job.get("RUNNER_ENVIRONMENT") != "github-hosted"
 
     def _first(
         self,
         what: str,
         candidates: Iterable[Path],
+        name: str = "",
         refuses: Callable[[Path, int], str] | None = None,
     ) -> Path:
-        """Return the first that is not refused, those on this machine's own disks first."""
+        """Return the first that is not refused: what the input of this name asks for, then those on
+        this machine's own disks, then the others."""
         wanted = list(dict.fromkeys(candidates))
+        asked = self.inputs.folder(name) if name else None
+        by_input = {asked, asked / self._own} if asked else set()
         against = {each: _far(each) for each in wanted if is_networked(each)}
-        for folder in sorted(wanted, key=against.__contains__):
+        for folder in sorted(wanted, key=(against.keys() - by_input).__contains__):
             why = (refuses or refusal)(folder, self.host.uid)
             if not why:
-                self._note(what, wanted[: wanted.index(folder) + 1], against)
+                last = "an input names it" if folder in by_input else "no other was found"
+                self._note(what, wanted[: wanted.index(folder) + 1], against, last)
                 return folder
             against[folder] = why
         refused = "; ".join(f"{folder} {why}" for folder, why in against.items())
@@ -195,10 +214,10 @@ class Choosing:
             "cache-local-path, tool-dir and tool-bin-dir name other folders.",
         )
 
-    def _note(self, what: str, tried: list[Path], against: Mapping[Path, str]) -> None:
+    def _note(self, what: str, tried: list[Path], against: Mapping[Path, str], last: str) -> None:
         """Say why those before the last one are not used, and what is to be said against that one."""
         for folder in filter(against.__contains__, tried):
-            so = "no other was found" if folder == tried[-1] else "it is not used"
+            so = last if folder == tried[-1] else "it is not used"
             self.notes.append(f"{folder} {against[folder]}: {so} for {what}.")
 
 
@@ -244,13 +263,35 @@ def refusal(folder: Path, uid: int) -> str:
 def _danger(folder: Path, uid: int) -> str:
     """Return how others could put another folder in its place, "" if they could not."""
     for path in (folder, *folder.parents):
-        if not path.parent.exists() or not (above := path.parent.stat()).st_mode & stat.S_IWOTH:
+        if not path.parent.exists() or not (who := _writers(above := path.parent.stat(), uid)):
             continue
         if above.st_uid not in {uid, ROOT_UID}:
-            return f"is in {path.parent}, another user's, where everybody may write"
+            return f"is in {path.parent}, another user's, where {who} may write"
+        if not above.st_mode & stat.S_ISVTX:
+            return f"is in {path.parent}, where {who} may put another in its place"
         if os.path.lexists(path) and path.lstat().st_uid not in {uid, ROOT_UID}:
             return f"is in {path}, which belongs to another user"
     return ""
+
+
+def _writers(found: os.stat_result, uid: int) -> str:
+    """Return who besides the owner may write in a folder, "" if nobody else may."""
+    if found.st_mode & stat.S_IWOTH:
+        return "everybody"
+    by_group = found.st_mode & stat.S_IWGRP and not _is_alone_in(found.st_gid, uid)
+    return f"group {found.st_gid}" if by_group else ""
+
+
+def _is_alone_in(gid: int, uid: int) -> bool:
+    """Say whether a group is the user's own, as many systems make one for each user, or root's.
+
+    Its members alone do not tell: those whose first group it is are not among them.
+    """
+    try:
+        group, user = grp.getgrgid(gid), pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return False
+    return group.gr_name in {user, ROOT} and {user, ROOT}.issuperset(group.gr_mem)
 
 
 def _shortage(folder: Path) -> str:
@@ -266,8 +307,8 @@ def _strangeness(folder: Path, uid: int) -> str:
     found = folder.stat()
     if found.st_uid not in {uid, ROOT_UID}:
         return f"belongs to another user ({found.st_uid})"
-    if found.st_mode & stat.S_IWOTH:
-        return "can be written by everybody"
+    if who := _writers(found, uid):
+        return f"can be written by {who}"
     if (folder / LOCK).exists() and not os.access(folder / LOCK, os.R_OK | os.W_OK):
         return f"has a {LOCK} of another user"
     return ""

@@ -74,7 +74,8 @@ class SetupUvInputs:
     def folder(self, name: str) -> Path | None:
         """Return the folder that an input names, relative to the working directory, None if none."""
         text = getattr(self, name.replace("-", "_"))
-        return self.working_directory / text if text else None
+        # As uv itself prints it, which follows no link for `..` either.
+        return Path(os.path.normpath(self.working_directory / text)) if text else None
 
 
 class UvReader(Reader):
@@ -84,7 +85,8 @@ class UvReader(Reader):
         """Read a folder that must be there; default the workspace."""
         workspace = self.env.get("GITHUB_WORKSPACE", "") or Path.cwd()
         folder = Path(workspace, self.path(name))
-        if not os.path.isdir(folder):  # noqa: PTH112 -- it is False, not an error, where we may not look
+        # Both are False, not an error, where we may not look.
+        if not (os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)):  # noqa: PTH112 -- Path.is_dir raises there
             self.problem(
                 f"{name} is {str(folder)!r}, which is no folder that can be read. Is the checkout "
                 "before it?"

@@ -127,12 +127,21 @@ def _complete(made: Path) -> None:
 
 
 def link(uv: Uv, below: Path) -> Path:
-    """Return a folder that has nothing but links to this uv and its uvx, the same for each job."""
+    """Return a folder that has nothing but links to this uv and its uvx, the same for each job.
+
+    Raises NoFolder when it cannot be written.
+    """
     name = hashlib.sha256(str(uv.path).encode()).hexdigest()[:12]
     folder = below / f"{uv.version}-{name}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for program in filter(None, (uv.path, uv.uvx)):
-        _point(folder / program.name, program)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for program in filter(None, (uv.path, uv.uvx)):
+            _point(folder / program.name, program)
+    except OSError as error:
+        raise NoFolder(
+            f"uv {uv.version} could not be linked in {below}: {error.strerror or error}.",
+            "Make room on that disk, and let the runner's user write there.",
+        ) from None
     return folder
 
 

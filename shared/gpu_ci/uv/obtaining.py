@@ -40,8 +40,8 @@ class Obtaining:
 
     def uv(self) -> tuple[Uv, Wanted]:
         """Return it, and what was wanted. Raises BadInputs, NotFetched, NotVerified, NoFolder."""
-        wanted = read_wanted(self.inputs, self.pinned.version)
-        present = [*on_path(self.host, self.folders.uvs.parent, self.inputs.working_directory)]
+        wanted = read_wanted(self.inputs, self.pinned.version, self.host)
+        present = [*on_path(self.host, self.folders.uvs.parent)]
         found = None if wanted.latest else self._here(wanted, present)
         found = found or self._downloaded(wanted, present)
         self._tell_shadowed(found, wanted, present)

@@ -39,14 +39,14 @@ class Uv:
         return beside if os.access(beside, os.X_OK) else None
 
 
-def on_path(host: Host, ours: Path, project: Path) -> Iterator[Uv]:
+def on_path(host: Host, ours: Path) -> Iterator[Uv]:
     """Yield the uvs on the job's PATH, in its order, each by its absolute path.
 
-    Not those in `ours`, which a former step put there, nor one in an environment of the project:
-    that is about to be synced or made anew, with its uv.
+    Not those in `ours`, which a former step put there, nor one in a virtual environment: that may be
+    synced or made anew, with its uv.
     """
     for folder in dict.fromkeys(_folders(host)):
-        if _is_in(folder, ours) or (_is_in(folder, project) and _is_environment(folder.parent)):
+        if _is_in(folder, ours) or _is_environments(folder):
             continue
         if os.access(folder / "uv", os.X_OK) and (version := ask_version(folder / "uv")):
             yield Uv(path=folder / "uv", version=version, where=f"on PATH ({folder})")
@@ -62,8 +62,10 @@ def _is_in(folder: Path, parent: Path) -> bool:
     return folder.is_relative_to(parent) or folder.resolve().is_relative_to(parent.resolve())
 
 
-def _is_environment(folder: Path) -> bool:
-    return os.access(folder / "pyvenv.cfg", os.F_OK)
+def _is_environments(folder: Path) -> bool:
+    """Say whether a folder of programs, or the one that it leads to, is a virtual environment's."""
+    above = (folder.parent, folder.resolve().parent)
+    return any(os.access(each / "pyvenv.cfg", os.F_OK) for each in above)
 
 
 def ask_version(path: Path) -> Version | None:

@@ -31,6 +31,7 @@ USED: Final = (
 )  # fmt: skip
 ASIDE: Final = ".gpu-ci-removed"
 PROCESSES: Final = Path("/proc")
+LINKED: Final = "UV_LINK_MODE is symlink, so environments live on the cache and nothing was removed"
 RUNNING: Final = "another uv is running, so nothing was removed"
 
 
@@ -43,11 +44,14 @@ class Pruned:
     why: str = ""
 
 
-def prune(cache: Path, most: float, deadline: Deadline) -> Pruned:
+def prune(cache: Path, most: float, deadline: Deadline, link_mode: str = "") -> Pruned:
     """Remove what was used least lately until the cache has at most so many GB, or the time is up.
 
+    Nothing is where the job's `link_mode` is symlink: environments would lose what they are made of.
     Never raises: what cannot be read or removed stays.
     """
+    if link_mode == "symlink":
+        return Pruned(kept=Sizes(deadline=deadline).of(cache), why=LINKED)
     entries = sorted(_entries(cache), key=_last_used, reverse=True)
     kept, surplus = _split(cache, entries, most * GB, deadline)
     if deadline.passed():

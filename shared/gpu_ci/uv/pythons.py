@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gpu_ci.errors import NoPython
+from gpu_ci.errors import EnvironmentFailed, NoPython
 from gpu_ci.uv.commands import last_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gpu_ci.uv.commands import Commands
 
@@ -20,6 +22,15 @@ PREFERENCES: Final = ("UV_PYTHON_PREFERENCE", "UV_MANAGED_PYTHON", "UV_NO_MANAGE
 OWN: Final = ("--system", "--python-preference", "only-managed")
 MACHINES: Final = ("--system", "--python-preference", "only-system")
 QUIET: Final = ("--no-project", "--no-python-downloads")
+# uv's words for it, which it ends with the same code as any other failure.
+NONE_FOUND: Final = re.compile(
+    r"\bno (?:python )?(?:interpreters?|virtual environment) found", re.IGNORECASE
+)
+VERSION: Final = "import platform; print(platform.python_version())"
+# The same for an environment and for the Python that it was made of, by whichever path.
+SELF: Final = "import os, sys; print(os.path.realpath(os.__file__), sys.version)"
+# What a shell ends with for a program that is there and does not start.
+CANNOT_START: Final = 126
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +70,46 @@ def provide(asked: str, uv: Commands, say: Callable[[str], None]) -> Python:
 def chosen(uv: Commands, environment: Path | None) -> Python | None:
     """Return the environment's Python, else the one that uv takes by itself in its folder.
 
-    None if it would download one.
+    None if it would download one. Raises NoPython for any other failure: later steps would meet it.
     """
     if environment:
         return _told(str(environment / "bin" / "python"), uv, "of the environment")
     done = uv.run("python", "find", "--no-python-downloads")
-    return None if done.returncode else _told(done.stdout.strip(), uv, "which the project gets")
+    if not done.returncode:
+        return _told(done.stdout.strip(), uv, "which the project gets")
+    if _none_found(done):
+        return None
+    raise NoPython(
+        f"uv cannot say which Python the project gets: {last_words(done)}.",
+        "Correct what it says, in the project or in the configuration of uv.",
+    )
 
 
 def fits(asked: str, environment: Path, uv: Commands) -> bool:
-    """Say whether a virtual environment is of the version that was asked for, as uv reads it."""
+    """Say whether a virtual environment is of the version that was asked for, as uv reads it.
+
+    Also of the interpreter, where its path was given: that is never the environment's own.
+    Raises EnvironmentFailed where that stays unclear, since one that will not do is made anew.
+    """
     active = uv.having({"VIRTUAL_ENV": str(environment)}, *PREFERENCES)
     done = active.run("python", "find", *QUIET, "--", asked)
-    return not done.returncode and Path(done.stdout.strip()).is_relative_to(environment)
+    if done.returncode and _none_found(done):
+        return False
+    asked_for, got = done, done
+    if not done.returncode:
+        asked_for = _ask(uv, done.stdout.strip(), SELF)
+        got = _ask(uv, str(environment / "bin" / "python"), SELF)
+    for each in (asked_for, got):
+        if each.returncode:
+            raise EnvironmentFailed(
+                f"It stays unclear whether {environment} is of Python {asked}: {last_words(each)}.",
+                "Run the job again, or set activate-environment to clear.",
+            )
+    return asked_for.stdout == got.stdout
+
+
+def _none_found(done: subprocess.CompletedProcess[str]) -> bool:
+    return bool(NONE_FOUND.search(" ".join(done.stderr.split())))
 
 
 def _prefers_machines(uv: Commands) -> bool:
@@ -86,9 +124,10 @@ def _install(asked: str, uv: Commands, *, hurry: bool) -> str:
     In a hurry it is asked for once, since uv's retries take ten seconds where there is no network.
     """
     once = {"UV_HTTP_RETRIES": uv.env.get("UV_HTTP_RETRIES", "0")} if hurry else {}
-    done = uv.having(once).run(
-        "python", "install", "--no-bin", "--", asked, seconds=INSTALL_SECONDS
-    )
+    install = ("python", "install")
+    done = uv.having(once).run(*install, "--no-bin", "--", asked, seconds=INSTALL_SECONDS)
+    if "unexpected argument '--no-bin'" in done.stderr:  # before 0.8, which link none by themselves
+        done = uv.having(once).run(*install, "--", asked, seconds=INSTALL_SECONDS)
     return last_words(done) if done.returncode else ""
 
 
@@ -99,6 +138,19 @@ def _find(asked: str, uv: Commands, why: str, *how: str) -> Python | None:
     return None if done.returncode else _told(done.stdout.strip(), free, why)
 
 
+def _ask(uv: Commands, path: str, code: str) -> subprocess.CompletedProcess[str]:
+    """Let an interpreter answer; one that cannot be started answers as a shell would say it."""
+    try:
+        return uv.ask(path, code)
+    except OSError as error:
+        return subprocess.CompletedProcess([path], CANNOT_START, "", str(error))
+
+
 def _told(path: str, uv: Commands, why: str) -> Python:
-    done = uv.run("python", "find", *QUIET, "--show-version", "--", path)
+    done = _ask(uv, path, VERSION)
+    if done.returncode:
+        raise NoPython(
+            f"{path} does not say which Python it is: {last_words(done)}.",
+            "Look at it on this machine, or set another python-version.",
+        )
     return Python(path=path, version=done.stdout.strip(), why=why)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -13,10 +15,10 @@ from gpu_ci.errors import BadInputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from packaging.version import Version
 
+    from gpu_ci.uv.host import Host
     from gpu_ci.uv.inputs import SetupUvInputs
 
     Reader = Callable[[str], Iterable[str]]
@@ -28,6 +30,9 @@ EXACT: Final = re.compile(r"(?:===?\s*)?v?(\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?)")
 SERIES: Final = re.compile(r"v?(\d+(?:\.\d+)?)(?:\.[xX*])?")
 # npm's ranges, which the popular action takes too: ^0.9.3, ~0.9.
 COMPATIBLE: Final = re.compile(r"([\^~])\s*v?(\d+)\.(\d+(?:\.\d+)?)")
+# What uv takes for no in an environment variable.
+NO: Final = {"", "0", "false", "f", "no", "n", "off"}
+SYSTEM: Final = Path("/etc")
 BETWEEN_COMPARISONS: Final = re.compile(r"(?<=[\dxX*])\s+(?=[<>=!~])")
 
 
@@ -48,12 +53,12 @@ class Wanted:
         return self.exact or (LATEST if self.latest else str(self.specifier))
 
 
-def read_wanted(inputs: SetupUvInputs, pinned: str) -> Wanted:
-    """Return what is wanted: the input, `version-file`, `uv.toml`, `pyproject.toml`, or the pinned one.
+def read_wanted(inputs: SetupUvInputs, pinned: str, host: Host) -> Wanted:
+    """Return what is wanted: by the input, `version-file`, uv's configuration, or the pinned one.
 
     Raises BadInputs for what cannot be read as a version, and for a checksum of no exact one.
     """
-    wanted = _from_inputs(inputs, pinned) or _from_project(inputs.working_directory)
+    wanted = _from_inputs(inputs, pinned) or _from_configuration_of(inputs.working_directory, host)
     wanted = wanted or parse(pinned, "this action")
     if inputs.checksum and not wanted.exact:
         raise _bad(
@@ -113,13 +118,61 @@ def _from_inputs(inputs: SetupUvInputs, pinned: str) -> Wanted | None:
     )
 
 
-def _from_project(folder: Path) -> Wanted | None:
-    """Return what the nearest file asks for, from the folder upwards, as uv itself looks for it."""
-    for parent in (folder, *folder.parents):
-        for name, reader in CONFIGURATION.items():
-            if found := _from_file(parent / name, reader):
-                return found
+def _from_configuration_of(folder: Path, host: Host) -> Wanted | None:
+    """Return what the first of uv's configurations that has a required-version asks for."""
+    for file, settings in _configurations(folder, host):
+        if required := _text(settings.get("required-version")):
+            return parse(required, str(file))
     return None
+
+
+def _configurations(folder: Path, host: Host) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield those that uv itself merges: the project's nearest, the user's, and one of the system's.
+
+    Or the one that UV_CONFIG_FILE names, or none with UV_NO_CONFIG: see uv's documentation,
+    "Configuration files".
+    """
+    if named := host.job.get("UV_CONFIG_FILE", ""):
+        yield from _there([folder / named])
+    elif host.job.get("UV_NO_CONFIG", "").lower() in NO:
+        for files in (_of_project(folder), _of_user(host), _of_system(host)):
+            yield from islice(_there(files), 1)
+
+
+def _there(files: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the files that configure uv, with what they say; a pyproject.toml need not."""
+    for file in files:
+        settings = _settings(file)
+        if isinstance(settings, dict):
+            yield file, settings
+
+
+def _settings(file: Path) -> object:
+    try:
+        read = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return None
+    return _table(read, "tool").get("uv") if file.name == "pyproject.toml" else read
+
+
+def _of_project(folder: Path) -> Iterator[Path]:
+    for parent in (folder, *folder.parents):
+        yield from (parent / "uv.toml", parent / "pyproject.toml")
+
+
+def _of_user(host: Host) -> Iterator[Path]:
+    told = Path(host.job.get("XDG_CONFIG_HOME", ""))
+    if told.is_absolute():
+        yield told / "uv" / "uv.toml"
+    elif host.home:
+        yield host.home / ".config" / "uv" / "uv.toml"
+
+
+def _of_system(host: Host) -> Iterator[Path]:
+    told = host.job.get("XDG_CONFIG_DIRS", "") or str(SYSTEM / "xdg")
+    for folder in filter(None, told.split(":")):
+        yield Path(folder, "uv", "uv.toml")
+    yield SYSTEM / "uv" / "uv.toml"
 
 
 def _reader(file: Path) -> Reader:
@@ -140,13 +193,9 @@ def _from_configuration(text: str) -> Iterator[str]:
     yield _text(_toml(text).get("required-version"))
 
 
-def _from_tool_table(text: str) -> Iterator[str]:
-    yield _text(_table(_toml(text), "tool", "uv").get("required-version"))
-
-
 def _from_pyproject(text: str) -> Iterator[str]:
-    yield from _from_tool_table(text)
     read = _toml(text)
+    yield _text(_table(read, "tool", "uv").get("required-version"))
     groups = (_table(read, "dependency-groups"), _table(read, "project", "optional-dependencies"))
     yield from _of_requirements(_table(read, "project").get("dependencies"))
     for group in (group for table in groups for group in table.values()):
@@ -207,10 +256,6 @@ def _text(value: object) -> str:
 
 # The first lines of a package in uv.lock; a lock is long, and parsing all of it takes a second.
 LOCKED: Final = r'^name = "([^"]+)"\nversion = "([^"]+)"$'
-CONFIGURATION: Final[dict[str, Reader]] = {
-    "uv.toml": _from_configuration,
-    "pyproject.toml": _from_tool_table,
-}
 VERSION_FILES: Final[dict[str, Reader]] = {
     "uv.toml": _from_configuration,
     "pyproject.toml": _from_pyproject,
