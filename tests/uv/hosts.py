@@ -259,11 +259,12 @@ class Host:
         return conda
 
     def knows(self, home: Path, uid: int | None = None) -> None:
-        """Have the user database name a home of this user's, or of another's."""
+        """Have the user database name a home of this user's, or of another's, whatever it named."""
         known = self.folder / "passwd/passwd"
         own = Path("/etc/passwd").read_text() if not known.exists() else known.read_text()
         number = self.uid if uid is None else uid
-        known.write_text(f"{own}user{number}:x:{number}:{number}::{home}:/bin/sh\n")
+        # The first line of a user counts.
+        known.write_text(f"user{number}:x:{number}:{number}::{home}:/bin/sh\n{own}")
         mount = f"{MOUNT} --bind {known} /etc/passwd"
         self.mounts = [*(each for each in self.mounts if each != mount), mount]
 

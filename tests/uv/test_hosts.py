@@ -172,12 +172,12 @@ def test_root_leaves_nothing_in_the_home_of_another(host: Host) -> None:
     home = host.own(host.folder / "home", uid=NOBODY_KNOWS)
     host.knows(home, uid=NOBODY_KNOWS)
     roots = host.own(host.folder / "root")
-    host.mounts.append(f"{MOUNT} --bind {roots} /root")
+    host.knows(roots)
     host.keeps(host.folder / "tools")
     host.has_python()
     done = host.step()
     assert done.exit_code == 0, done.log
-    assert done.variables["HOME"] == "/root"
+    assert done.variables.get("HOME") == str(roots), done.summary
     python_runs(host, done)
     assert list(home.iterdir()) == []
 
