@@ -203,8 +203,7 @@ class Host:
 
     def make(self) -> None:
         """Make what a runner's machine has, all of it this user's."""
-        for name in ("bin", "passwd"):
-            (self.folder / name).mkdir(parents=True)
+        (self.folder / "bin").mkdir(parents=True)
         for name in ("home", "work", "temp", "tools", "tmp", "var-tmp"):
             self.own(self.folder / name)
         for name in PROGRAMS:
@@ -259,14 +258,26 @@ class Host:
         return conda
 
     def knows(self, home: Path, uid: int | None = None) -> None:
-        """Have the user database name a home of this user's, or of another's, whatever it named."""
-        known = self.folder / "passwd/passwd"
-        own = Path("/etc/passwd").read_text() if not known.exists() else known.read_text()
+        """Have the user database name a home of this user's, or of another's, whatever it named.
+
+        All of /etc is put in place: a mount over the file alone ends when somebody on this machine,
+        as another test does, adds a user, which puts a new file in its place.
+        """
+        etc, others = self.folder / "etc", self.folder / "etc-of-all"
+        if not etc.exists():
+            etc.mkdir()
+            others.mkdir()
+            for each in Path("/etc").iterdir():
+                (etc / each.name).symlink_to(others / each.name)
+            self._write_users(Path("/etc/passwd").read_text())
+            self.mounts += [f"{MOUNT} --bind /etc {others}", f"{MOUNT} --bind {etc} /etc"]
         number = self.uid if uid is None else uid
-        # The first line of a user counts.
-        known.write_text(f"user{number}:x:{number}:{number}::{home}:/bin/sh\n{own}")
-        mount = f"{MOUNT} --bind {known} /etc/passwd"
-        self.mounts = [*(each for each in self.mounts if each != mount), mount]
+        line = f"user{number}:x:{number}:{number}::{home}:/bin/sh\n"
+        self._write_users(line + (etc / "passwd").read_text())  # the first line of a user counts
+
+    def _write_users(self, lines: str) -> None:
+        (self.folder / "etc/passwd").unlink()
+        (self.folder / "etc/passwd").write_text(lines)
 
     def keeps(self, *parents: Path, uv: Path | None = None) -> None:
         """Leave what an earlier job's `shared/run` kept: the environment, its stamp, and its uv."""
