@@ -39,8 +39,8 @@ ACTIONS: dict[str, tuple[type[Any], str]] = {
 }
 REQUIRED = {
     "action-setup-uv": [],
-    "action-start": ["provider"],
-    "action-stop": ["provider"],
+    "action-start": [],
+    "action-stop": [],
     "action-watchdog": [],
 }
 PAGES = [
@@ -54,6 +54,7 @@ OURS = re.compile(r"\$/action-[\w-]+|\./.*")
 CALLABLE = [path for path in WORKFLOWS if "workflow_call" in path.read_text()]
 # What watchdog.yml does about the action's inputs that it does not take, and what it takes besides.
 NOT_ASKED = {
+    "until": "",
     "scope": "repository",
     "github-token": "${{ secrets.github-token }}",
     "app-private-key": "${{ secrets.app-private-key }}",

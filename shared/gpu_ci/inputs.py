@@ -24,6 +24,7 @@ MARKETS = ("on-demand", "spot", "spot-then-on-demand")
 REGISTRATIONS = ("jit", "token")
 RELEASES = ("auto", "terminate", "pause", "keep")
 SCOPES = ("run", "repository")
+UNTIL = ("picked-up", "done", "once")
 KEY_LIMIT = 100
 
 
@@ -81,9 +82,13 @@ SEVERAL_UNSET = (
 
 @dataclass(frozen=True, kw_only=True)
 class StartInputs:
-    """The inputs of action-start. Times are in seconds here; the action takes minutes."""
+    """The inputs of action-start. Times are in seconds here; the action takes minutes.
+
+    `profile` is named for the log alone: what it gives stands in the other fields already.
+    """
 
     provider: str
+    profile: str
     github: GitHubInputs
     key: str
     count: int
@@ -102,6 +107,7 @@ class StartInputs:
     idle: float
     setup_script: str
     provider_options: Any
+    budget: str
     dry_run: bool
 
     @classmethod
@@ -111,6 +117,7 @@ class StartInputs:
         provider = reader.provider("provider")
         inputs = cls(
             provider=provider,
+            profile=reader.text("profile"),
             github=GitHubInputs.read(reader),
             key=reader.key(),
             count=reader.whole("count", 1, least=1, most=50),
@@ -129,6 +136,7 @@ class StartInputs:
             idle=reader.minutes("idle-minutes", 10),
             setup_script=reader.raw("setup-script"),
             provider_options=reader.options("provider-options", provider),
+            budget=reader.text("budget"),
             dry_run=reader.flag("dry-run"),
         )
         inputs._look_across(reader)
@@ -157,6 +165,7 @@ class StopInputs:
     """The inputs of action-stop."""
 
     provider: str
+    profile: str
     github: GitHubInputs
     machine: tuple[Machine, ...]
     key: str
@@ -172,6 +181,7 @@ class StopInputs:
         provider = reader.provider("provider")
         inputs = cls(
             provider=provider,
+            profile=reader.text("profile"),
             github=GitHubInputs.read(reader),
             machine=reader.handle("machine", provider),
             key=reader.key(),
@@ -202,6 +212,7 @@ class WatchdogInputs:
     scope: Literal["run", "repository"]
     github: GitHubInputs
     queue: float
+    until: Literal["picked-up", "done", "once"]
     labels: tuple[str, ...]
     providers: tuple[str, ...]
     region: tuple[str, ...]
@@ -220,6 +231,7 @@ class WatchdogInputs:
             scope=reader.choice("scope", SCOPES),
             github=GitHubInputs.read(reader, spare=env.get("GPU_CI_RUN_TOKEN", "")),
             queue=reader.minutes("queue-minutes", 15),
+            until=reader.choice("until", UNTIL),
             labels=reader.several("labels"),
             providers=providers,
             region=reader.several("region"),
