@@ -233,6 +233,12 @@ class NeverPickedUp(GpuCiError):
     exit_code = 34
 
 
+class JobFailed(GpuCiError):
+    """The watched job has failed, and its watch with it, so that both are re-run together."""
+
+    exit_code = 35
+
+
 class SetupFailed(GpuCiError):
     """uv, or what it was asked for, could not be set up on this machine."""
 

@@ -128,8 +128,12 @@ def read_name(name: str) -> Mark | None:
 
 
 def our_label(labels: Iterable[str]) -> str:
-    """Return the label among a runner's that `Identity.label` made, "" when there is none."""
-    return next((each for each in labels if re.fullmatch(_LABEL, each)), "")
+    """Return the label among a runner's that `Identity.label` made, "" when there is none.
+
+    One that serves a job of an earlier attempt has that attempt's label besides: the latest counts.
+    """
+    ours = {each: mark for each in labels if (mark := read_label(each))}
+    return max(ours, key=lambda each: (int(ours[each].attempt), each), default="")
 
 
 def read_label(label: str) -> Mark | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancellation
-from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, StillThere
+from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, JobFailed, StillThere
 from gpu_ci.github import GitHub, Run
 from gpu_ci.identity import Identity, our_label, run_prefix
 from gpu_ci.inputs import WatchdogInputs
@@ -29,7 +29,7 @@ from gpu_ci.watching.waits import OURS, Rule
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gpu_ci.github import Runner
+    from gpu_ci.github import Job, Runner
     from gpu_ci.providers import Provider
     from gpu_ci.waiting import Clock
     from gpu_ci.watching.leftovers import Source
@@ -39,6 +39,7 @@ PASS_SECONDS: Final = 480.0
 # What reading leaves of a token's hourly limit: the job's own token is every workflow's of the
 # repository, and one that a watchdog has used up fails them all.
 SPARED: Final = 0.2
+WELL: Final = {"success", "skipped", "neutral"}
 UNSEEN: Final = (
     "Machines and registrations were not looked at: runners could not be seen, and without that "
     "nobody knows which are busy."
@@ -118,15 +119,19 @@ class Watchdog:
     # One run
 
     def watch_run(self) -> None:
-        """Watch this run's attempt until each watched job has a runner.
+        """Watch this run's attempt until each watched job has a runner, or is over.
 
-        Raises NeverPickedUp after it has cancelled the run for one that waited too long.
+        Raises NeverPickedUp after it has cancelled the run for one that waited too long, and
+        JobFailed with a job that it was to stay for.
         """
         watch = self._watch()
-        late = watch.until_picked_up()
-        if late:
+        if self.inputs.until == "once":
+            actions.output("queued", str(watch.waiting()))
+        elif late := watch.until_picked_up():
             self.cancellation.finish()
             self._own_run(watch).end(late)
+        elif self.inputs.until == "done":
+            fail_with(watch.until_over())
 
     def _own_run(self, watch: Watch) -> OwnRun:
         return OwnRun(
@@ -142,11 +147,15 @@ class Watchdog:
         return Watch(
             github=self.github,
             run=self._run(),
-            rule=Rule(labels=self._labels(), limit=self.inputs.queue),
+            rule=Rule(labels=self._labels(), limit=self.inputs.queue, brought=self._brought()),
             asker=self.asker,
             clock=self.clock,
             runners=self.runners,
         )
+
+    def _brought(self) -> float:
+        """Return since when a machine may be expected: who stays to the end has seen to it before."""
+        return self.clock.now() if self.inputs.until == "done" else 0.0
 
     def _run(self) -> Run:
         """Return this run's attempt, with when it began where GitHub tells."""
@@ -196,7 +205,7 @@ class Watchdog:
     def _sweep_runs(self, memory: Memory, deadline: Deadline) -> None:
         RunSweep(
             github=self.github,
-            rule=Rule(labels=self.inputs.labels or OURS, limit=self.inputs.queue),
+            rule=Rule(labels=self.inputs.labels or OURS, limit=self.inputs.queue, patient=True),
             report=self.report,
             memory=memory,
             deadline=deadline,
@@ -293,3 +302,17 @@ class Watchdog:
             for other in more:
                 first.add_note(str(other))
             raise first
+
+
+def fail_with(jobs: Sequence[Job]) -> None:
+    """Raise JobFailed if one of these jobs has not ended well.
+
+    GitHub's "Re-run failed jobs" runs failed jobs and those that need them, never what they needed
+    themselves. So the job that can bring a machine again has to fail with the one that wants it.
+    """
+    failed = [f"{job.name} ended as {job.conclusion}" for job in jobs if job.conclusion not in WELL]
+    if failed:
+        raise JobFailed(
+            f"{'; '.join(failed)}.",
+            "This watch fails with it, so that 'Re-run failed jobs' runs both: it will then bring a machine.",
+        )

@@ -11,9 +11,16 @@ from tests.fakes import REPOSITORY
 from tests.github_desk import RUN
 from tests.watching.scene import Scene, label_of, name_of
 
+from gpu_ci.errors import JobFailed
 from gpu_ci.sandbox import credentials
 from gpu_ci.sandbox.faults import answer, drop, lose_answer
-from gpu_ci.watching.in_run import ALONE_SECONDS, LOOK_SECONDS, OUTAGE_SECONDS
+from gpu_ci.watching.in_run import (
+    ALONE_SECONDS,
+    LAST_LOOK,
+    LOOK_SECONDS,
+    ONCE_SECONDS,
+    OUTAGE_SECONDS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +42,66 @@ def own_job(scene: Scene) -> None:
 def picks_up(scene: Scene, job_id: int) -> Callable[[], object]:
     """Return the event of a runner that begins the job."""
     return lambda: scene.state.set_job(job_id, status="in_progress", runner_name="gpu-1")
+
+
+# Once
+
+
+@pytest.mark.parametrize(
+    ("jobs", "queued", "seconds"),
+    [
+        ([{}], "1", 0),
+        ([{}, {}], "2", 0),
+        ([{"status": "in_progress", "runner_name": "gpu-1"}], "0", 0),
+        ([{"conclusion": "skipped"}], "0", 0),
+        ([{"status": "waiting"}], "0", ONCE_SECONDS),
+        ([], "0", ONCE_SECONDS),
+    ],
+)
+def test_once_tells_how_many_jobs_wait(
+    scene: Scene, jobs: list[dict[str, Any]], queued: str, seconds: float
+) -> None:
+    """At once where it is clear; a machine for a job that nobody runs again would be for nothing."""
+    for changes in jobs:
+        job = scene.queue()
+        if changes:
+            scene.state.set_job(job.id, **changes)
+    told = scene.watch(until="once")
+    assert (told.code, told.outputs["queued"], told.seconds) == (0, queued, seconds)
+    assert scene.posts() == []
+
+
+# To the end
+
+
+@pytest.mark.parametrize("conclusion", ["failure", "cancelled", "timed_out"])
+def test_a_watch_to_the_end_fails_with_its_job(scene: Scene, conclusion: str) -> None:
+    """GitHub re-runs what failed and what needs it: the watch, which can bring a machine again, has
+    to fail with the job (pain 6)."""
+    job = scene.queue()
+    scene.after(30, picks_up(scene, job.id))
+    scene.after(1830, lambda: scene.state.set_job(job.id, conclusion=conclusion))
+    told = scene.watch(until="done")
+    assert told.code == JobFailed.exit_code
+    assert 1830 <= told.seconds <= 1830 + LAST_LOOK
+    assert f"test ended as {conclusion}" in told.log
+    assert scene.posts() == []
+
+
+def test_a_watch_to_the_end_succeeds_with_its_job(scene: Scene) -> None:
+    """And asks seldom: a job of six hours costs it some 180 requests, all counted."""
+    job = scene.queue()
+    scene.after(10, picks_up(scene, job.id))
+    scene.after(6 * 3600, lambda: scene.state.set_job(job.id, conclusion="success"))
+    assert scene.watch(until="done").code == 0
+    assert len(scene.desk.calls("GET", JOBS)) <= 190
+
+
+def test_a_watch_to_the_end_still_ends_a_wait(scene: Scene) -> None:
+    """No runner comes: the run is cancelled as by any watch (row 1.13)."""
+    scene.queue()
+    told = scene.watch(until="done", **SHORT)
+    assert (told.code, told.ended()) == (34, ("1", "0", "0"))
 
 
 # Picked up

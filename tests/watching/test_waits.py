@@ -133,6 +133,33 @@ def test_a_label_of_an_earlier_attempt_gets_no_runner(
     assert wait.limit == (EARLIER_SECONDS if earlier else 900)
 
 
+@pytest.mark.parametrize(
+    ("status", "patient", "limit"),
+    [
+        ("in_progress", True, 1800),
+        ("queued", True, EARLIER_SECONDS),
+        ("completed", True, EARLIER_SECONDS),
+        ("in_progress", False, EARLIER_SECONDS),
+    ],
+)
+def test_a_machine_that_is_brought_again_may_boot(
+    status: str, *, patient: bool, limit: float
+) -> None:
+    """A job that goes on beside it may be the watch that brings a machine for "Re-run failed jobs":
+    a pass over the repository then leaves it the time (pain 6)."""
+    rule = replace(RULE, patient=patient)
+    other = replace(JOB, id=32, status=status, attempt=2, labels=frozenset({"ubuntu-latest"}))
+    [wait] = rule.waits(replace(RUN, attempt=2), [replace(JOB, attempt=2), other])
+    assert (wait.earlier, wait.limit) == ("1", limit)
+
+
+def test_a_machine_that_was_brought_again_is_given_the_whole_time() -> None:
+    """What waited while the machine booted does not count, and its label is no stale one."""
+    rule = replace(RULE, brought=NOW)
+    [wait] = rule.waits(replace(RUN, attempt=2), [replace(JOB, attempt=2)])
+    assert (wait.earlier, wait.since, wait.limit) == ("", NOW, 900)
+
+
 def test_a_short_limit_is_not_made_longer_for_an_earlier_attempt() -> None:
     """Who allows ten seconds gets ten."""
     rule = Rule(labels=OURS, limit=10.0)

@@ -1,4 +1,7 @@
-"""The watch beside a GPU job: it ends when the job has a runner, or has waited too long for one."""
+"""The watch beside a GPU job: it ends when the job has a runner, or has waited too long for one.
+
+It can also stay until the job is over, and it can look once whether the job waits at all.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
 from gpu_ci.errors import Limited, Unreachable
-from gpu_ci.waiting import Deadline
+from gpu_ci.waiting import Deadline, every, growing
 from gpu_ci.watching.waits import BEGUN, HELD, is_queued, is_taken
 
 if TYPE_CHECKING:
@@ -23,6 +26,11 @@ LOOK_SECONDS: Final = 5.0
 # GitHub queues the jobs that need the same one at once; a run in which nothing else goes on, and
 # that has no watched job after so long, has none.
 ALONE_SECONDS: Final = 60.0
+# GitHub makes the jobs of a re-run at once; one that is not queued by then does not wait.
+ONCE_SECONDS: Final = 30.0
+# A job that runs changes its answer with each step, and then it counts: 1,000 an hour are for all.
+FIRST_LOOK: Final = 10.0
+LAST_LOOK: Final = 120.0
 # A watch that GitHub does not answer goes on for so long, or as long as a job may wait.
 OUTAGE_SECONDS: Final = 600.0
 # All tries of one question end after so many seconds.
@@ -59,8 +67,32 @@ class Watch:
                 return []
             self.clock.sleep(LOOK_SECONDS)
 
+    def until_over(self) -> list[Job]:
+        """Return the watched jobs when all of them are over. Raises GitHubError as above."""
+        self.heard_at = self.clock.now()
+        for pause in growing(FIRST_LOOK, 1.5, LAST_LOOK):
+            jobs = self._look()
+            if jobs is not None and all(job.over for job in self._watched(jobs)):
+                return self._watched(jobs)
+            self.clock.sleep(pause)
+        raise AssertionError  # the pauses never end
+
+    def waiting(self) -> int:
+        """Return how many watched jobs wait for a runner, as soon as one does, or 0 when none will."""
+        self.heard_at = self.clock.now()
+        for _ in every(LOOK_SECONDS, Deadline.after(ONCE_SECONDS, self.clock)):
+            watched = self._watched(self._look() or [])
+            if queued := [job for job in watched if is_queued(job)]:
+                return len(queued)
+            if watched and all(job.status in BEGUN for job in watched):
+                return 0
+        return 0
+
+    def _watched(self, jobs: Sequence[Job]) -> list[Job]:
+        return [job for job in jobs if self.rule.watches(job) and not self.asker.is_job(job)]
+
     def _is_done(self, jobs: Sequence[Job]) -> bool:
-        watched = [job for job in jobs if self.rule.watches(job) and not self.asker.is_job(job)]
+        watched = self._watched(jobs)
         if any(is_queued(job) for job in watched):
             self.quiet_since = self.clock.now()
             return False

@@ -48,10 +48,17 @@ class Wait:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Which jobs are watched, by globs of their labels, and for how many seconds they may wait."""
+    """Which jobs are watched, by globs of their labels, and for how many seconds they may wait.
+
+    `brought` is since when (seconds since the epoch) a machine with the label of an earlier attempt
+    is there again, 0 where nobody has brought one; `patient` leaves time for another job of the run,
+    if one goes on, to bring it.
+    """
 
     labels: tuple[str, ...]
     limit: float
+    brought: float = 0.0
+    patient: bool = False
 
     def watches(self, job: Job) -> bool:
         """Say whether one of the job's labels fits; case does not count, as with GitHub."""
@@ -66,18 +73,25 @@ class Rule:
         `held_until` says until when a job, by its id, was last seen to wait for something else.
         """
         held_until = held_until or {}
+        jobs = list(jobs)
+        comes = self.patient and any(job.status == "in_progress" for job in jobs)
         return [
-            self._wait(run, job, held_until.get(job.id, 0.0))
+            self._wait(run, job, held_until.get(job.id, 0.0), comes=comes)
             for job in jobs
             if self.watches(job) and is_queued(job) and job.attempt == run.attempt
         ]
 
-    def _wait(self, run: Run, job: Job, held_until: float) -> Wait:
-        earlier = earlier_attempt(run, job)
-        limit = min(EARLIER_SECONDS, self.limit) if earlier else self.limit
+    def _wait(self, run: Run, job: Job, held_until: float, *, comes: bool) -> Wait:
+        earlier = "" if self.brought else earlier_attempt(run, job)
         # A re-run keeps the time of the first attempt in some places, and never begins before its own.
-        since = max(job.created_at, job.started_at, run.started_at, held_until)
-        return Wait(job=job, since=since, limit=limit, earlier=earlier)
+        since = max(job.created_at, job.started_at, run.started_at, held_until, self.brought)
+        return Wait(job=job, since=since, limit=self._limit(earlier, comes=comes), earlier=earlier)
+
+    def _limit(self, earlier: str, *, comes: bool) -> float:
+        """Return how long a job may wait: twice as long where its machine may have to boot first."""
+        if not earlier:
+            return self.limit
+        return 2 * self.limit if comes else min(EARLIER_SECONDS, self.limit)
 
 
 def is_queued(job: Job) -> bool:
