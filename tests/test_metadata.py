@@ -50,7 +50,7 @@ PAGES = [
 ]
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.y*ml"))
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
-OURS = re.compile(r"\$/action-[\w-]+|\./.*")
+OURS = re.compile(r"\$/action-[\w-]+|\$/\.github/workflows/[\w-]+\.yml|\./.*")
 CALLABLE = [path for path in WORKFLOWS if "workflow_call" in path.read_text()]
 # What watchdog.yml does about the action's inputs that it does not take, and what it takes besides.
 NOT_ASKED = {

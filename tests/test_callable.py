@@ -1,0 +1,172 @@
+"""The callable workflows: what goes in arrives, what comes out is there, and no caller has to give more."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / ".github" / "workflows"
+NAMES = sorted(p.name for p in FOLDER.glob("*.yml") if "workflow_call" in p.read_text())
+STEP = "$/action-"
+CALL = "$/.github/workflows/"
+RIGHTS = {"none": 0, "read": 1, "write": 2}
+
+
+def workflow(name: str) -> dict[Any, Any]:
+    loaded: dict[Any, Any] = yaml.safe_load((FOLDER / name).read_text())
+    return loaded
+
+
+def called(name: str) -> dict[str, Any]:
+    """Return what a workflow says of its callers; YAML 1.1 reads `on` as true."""
+    found: dict[str, Any] = workflow(name)[True]["workflow_call"]
+    return found
+
+
+def jobs(name: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = workflow(name)["jobs"]
+    return found
+
+
+def used() -> Iterator[tuple[str, str, str, dict[str, Any]]]:
+    """Yield each use of our own: the file, its job, the action or workflow, and what it is given."""
+    for name in NAMES:
+        for job_id, job in jobs(name).items():
+            for each in [job, *job.get("steps", [])]:
+                if str(each.get("uses", "")).startswith("$/"):
+                    yield name, job_id, each["uses"], each.get("with") or {}
+
+
+USED = list(used())
+
+
+def asked(uses: str) -> dict[str, Any]:
+    """Return the inputs of one of our actions or workflows."""
+    if uses.startswith(CALL):
+        return dict(called(uses.removeprefix(CALL))["inputs"])
+    action = yaml.safe_load((ROOT / uses.removeprefix("$/") / "action.yml").read_text())
+    return dict(action["inputs"])
+
+
+def test_there_is_something_to_look_at() -> None:
+    """The workflows and their uses are found."""
+    assert {"gate.yml", "gpu-job.yml", "gpu-loop.yml", "gpu-start.yml", "gpu-stop.yml"} <= {*NAMES}
+    assert {uses for _, _, uses, _ in USED} >= {
+        f"{STEP}start",
+        f"{STEP}stop",
+        f"{CALL}gpu-loop.yml",
+    }
+
+
+@pytest.mark.parametrize(("name", "job", "uses", "given"), USED)
+def test_only_what_is_asked_for_is_given(
+    name: str, job: str, uses: str, given: dict[str, Any]
+) -> None:
+    """GitHub warns of an unknown input of an action, and refuses the whole file for one of a workflow."""
+    assert set(given) - set(asked(uses)) == set()
+
+
+@pytest.mark.parametrize(("name", "job", "uses", "given"), USED)
+def test_what_bears_the_same_name_is_passed_on(
+    name: str, job: str, uses: str, given: dict[str, Any]
+) -> None:
+    """An input that a caller sets and that is lost on the way is a machine of the wrong kind."""
+    shared = set(called(name)["inputs"]) & set(asked(uses)) - MEANT_OTHERWISE.get(
+        (name, uses), set()
+    )
+    assert shared - set(given) == set()
+    for each in shared:
+        assert re.search(rf"(inputs|needs\.gate\.outputs)\.{each}\b", str(given[each])), each
+
+
+# What bears the same name and means another thing: a watch in a run asks with the job's own token and
+# knows no cloud, and a stop looks for what the handle or the key names, wherever it is.
+MEANT_OTHERWISE = {
+    ("gpu-loop.yml", "$/action-watchdog"): {
+        "app-id", "organization", "provider-options", "machine-name", "region", "queue-minutes",
+    },
+    ("gpu-loop.yml", "$/action-start"): {"key"},  # of the machine that is started again
+    ("gpu-loop.yml", "$/action-stop"): {"key", "machine", "region"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_input_and_secret_is_used(name: str) -> None:
+    """One that nothing reads would be a promise."""
+    text = str(jobs(name)) + str(workflow(name).get("concurrency", ""))
+    told = called(name)
+    wanted = [f"inputs.{each}" for each in told.get("inputs", {})]
+    wanted += [f"secrets.{each}" for each in told.get("secrets", {})]
+    assert [each for each in wanted if not re.search(rf"{each}(?![\w-])", text)] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_output_is_one_of_a_job(name: str) -> None:
+    """And that job's is one of a step or of a called workflow."""
+    for spec in called(name).get("outputs", {}).values():
+        job, output = re.fullmatch(
+            r"\$\{\{ jobs\.([\w-]+)\.outputs\.([\w-]+) \}\}", spec["value"]
+        ).groups()  # type: ignore[union-attr]  # None fails as well
+        found = jobs(name)[job]
+        outputs = (
+            called(found["uses"].removeprefix(CALL))["outputs"]
+            if "uses" in found
+            else found["outputs"]
+        )
+        assert output in outputs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_of_steps_are_outputs_of_their_actions(name: str) -> None:
+    """A name that the action does not set would be empty for ever."""
+    for job in jobs(name).values():
+        uses = {s["id"]: s["uses"] for s in job.get("steps", []) if "id" in s and "uses" in s}
+        for step, output in re.findall(r"steps\.([\w-]+)\.outputs\.([\w-]+)", str(job)):
+            if uses[step].startswith(STEP):
+                action = ROOT / uses[step].removeprefix("$/") / "action.yml"
+                assert output in yaml.safe_load(action.read_text())["outputs"], (step, output)
+
+
+def test_what_is_asked_in_several_files_is_said_alike() -> None:
+    """The same description, type and default, so that a user learns it once."""
+    seen: dict[str, Any] = {}
+    for name in [each for each in NAMES if each.startswith("gpu-")]:
+        for each, spec in called(name)["inputs"].items():
+            if each not in ALIKE_NOT:
+                assert seen.setdefault(each, spec) == spec, (name, each)
+
+
+# Of a stop they mean the machine that is there, of a start one that is wanted.
+ALIKE_NOT = {"machine", "region"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_asks_for_more_rights_than_its_caller_has(name: str) -> None:
+    """GitHub refuses to begin a run in which a called job wants more than the calling one."""
+    assert workflow(name)["permissions"] == {}
+    for job in jobs(name).values():
+        rights = job["permissions"]
+        for inner in jobs(job["uses"].removeprefix(CALL)).values() if "uses" in job else ():
+            for right, level in inner["permissions"].items():
+                assert RIGHTS[rights.get(right, "none")] >= RIGHTS[level], right
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_job_ends_by_itself(name: str) -> None:
+    """A job of a called workflow that hangs is the caller's bill."""
+    for job_id, job in jobs(name).items():
+        assert "uses" in job or "timeout-minutes" in job, job_id
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_path_of_the_callers_is_used(name: str) -> None:
+    """`./` would be the caller's repository (pain 42)."""
+    assert re.findall(r"uses:\s*\./", (FOLDER / name).read_text()) == []
