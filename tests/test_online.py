@@ -19,6 +19,7 @@ from gpu_ci.errors import (
     RegistrationLost,
     Unreachable,
 )
+from gpu_ci.github import Job
 from gpu_ci.machine import State
 from gpu_ci.online import LOOK_SECONDS, MACHINE_LOOKS, REPLACEMENTS, SILENCE, wait_online
 from gpu_ci.rental import Lease
@@ -190,6 +191,38 @@ def test_a_registration_that_is_lost_for_good_fails() -> None:
         world.clock.at(second, world.github.registered.clear)
     failure_of(world, RegistrationLost)
     assert len(world.provider.orders) == 1 + REPLACEMENTS
+
+
+@pytest.mark.parametrize(
+    ("runner", "labels", "again"),
+    [
+        ("its", {"the-old-label"}, False),
+        ("its", {"another"}, True),
+        ("another", {"the-old-label"}, True),
+        ("", {"the-old-label"}, True),
+    ],
+)
+def test_a_runner_that_has_had_its_job_was_online(
+    runner: str, labels: set[str], *, again: bool
+) -> None:
+    """A job that already waits is taken at once, and may be over before the next look: no second
+    machine is started for it (pain 6)."""
+    world = launched(labels="the-old-label")
+    name = world.rental.leases[0].name if runner == "its" else runner
+    world.github.run_jobs = [
+        Job(
+            id=1,
+            name="test",
+            status="completed",
+            conclusion="failure",
+            labels=frozenset(labels),
+            runner_name=name,
+        )
+    ]
+    world.clock.at(10, world.github.registered.clear)
+    online(world, 60, 102)
+    wait(world)
+    assert len(world.provider.orders) == (2 if again else 1)
 
 
 def test_a_replacement_without_capacity_fails() -> None:

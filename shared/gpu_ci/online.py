@@ -1,4 +1,8 @@
-"""Waits until every runner of a rental is online, and replaces a machine that will not come up."""
+"""Waits until every runner of a rental is online, and replaces a machine that will not come up.
+
+A runner for which a job already waits takes it at once, and GitHub forgets it after that job: one that
+has had its job was online, whatever is seen of it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from gpu_ci.errors import (
     Absent,
     BootFailed,
     CloudError,
+    GitHubError,
     GpuUnusable,
     MachineEnded,
     NeverOnline,
@@ -38,6 +43,8 @@ GONE_SECONDS: Final = 5.0
 REPLACEMENTS: Final = 2
 # A boot script reports every 20 seconds; one that was heard and then is not for so long is stuck.
 SILENCE: Final = 300.0
+# How a runner looks whose job is over, and one that never came.
+OVER: Final = (MachineEnded, RegistrationLost)
 ENDS: Final = {State.FAILED: "failed", State.PAUSED: "was paused"}
 
 
@@ -76,6 +83,9 @@ def wait_online(rental: Rental, deadline: Deadline, launched: Callable[[], None]
             try:
                 _look(rental, lease, watches[lease.index], turn)
             except StartFailed as failure:
+                if isinstance(failure, OVER) and _had_its_job(rental, lease):
+                    lease.online_at = rental.clock.now()
+                    continue
                 _replace_or_raise(rental, lease, failure, deadline)
                 watches[lease.index] = Watch()
                 launched()
@@ -107,6 +117,16 @@ def _is_online(rental: Rental, lease: Lease, watch: Watch) -> bool:
     except Unreachable as error:
         watch.trouble = str(error)
         return False
+
+
+def _had_its_job(rental: Rental, lease: Lease) -> bool:
+    """Say whether a job of this run has been on the runner; False where that cannot be read."""
+    ours = {lease.label, *rental.inputs.labels}
+    try:
+        jobs = rental.github.jobs(rental.plan.identity.run_id)
+    except GitHubError:
+        return False
+    return any(job.runner_name == lease.name and job.labels & ours for job in jobs)
 
 
 def _ask(rental: Rental, lease: Lease, watch: Watch) -> bool:

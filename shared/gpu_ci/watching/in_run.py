@@ -29,7 +29,7 @@ ALONE_SECONDS: Final = 60.0
 # GitHub makes the jobs of a re-run at once; one that is not queued by then does not wait.
 ONCE_SECONDS: Final = 30.0
 # A job that runs changes its answer with each step, and then it counts: 1,000 an hour are for all.
-FIRST_LOOK: Final = 10.0
+FIRST_LOOK: Final = 5.0
 LAST_LOOK: Final = 120.0
 # A watch that GitHub does not answer goes on for so long, or as long as a job may wait.
 OUTAGE_SECONDS: Final = 600.0
