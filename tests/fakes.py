@@ -81,6 +81,7 @@ class FakeProvider(Provider):
         self.machines: dict[str, Machine] = {}
         self.orders: list[Order] = []
         self.logs: dict[str, str] = {}
+        self.taken: dict[str, str] = {}
         self.states: dict[str, State] = {}
         self.failing: dict[str, Exception] = {}
         self.refusals: list[Exception] = []
@@ -147,6 +148,9 @@ class FakeProvider(Provider):
 
     def price(self, machine: Machine) -> Price | None:
         return Price(per_hour=0.5)
+
+    def taken_back(self, machine: Machine) -> str:
+        return self.taken.get(machine.id, "")
 
     def hurry(self) -> None:
         self.hurried = True

@@ -75,6 +75,19 @@ def owed() -> Owed:
     return Owed()
 
 
+@pytest.mark.parametrize("hurried", [False, True])
+def test_what_the_cloud_took_back_is_noted(owed: Owed, *, hurried: bool) -> None:
+    """Before the machine is released, since afterwards it may look as if we had ended it; not when the
+    process is being cancelled (pain 12)."""
+    debt, other = owed.debt(), owed.debt("gpu-ci-7-1-y")
+    assert debt.machine
+    owed.provider.taken[debt.machine.id] = "no Spot capacity"
+    owed.give_back(debt, other, hurried=hurried)
+    told = [f"{debt.machine.told()} was taken back by the cloud: no Spot capacity."]
+    assert (debt.taken, other.taken) == ([] if hurried else told, [])
+    assert owed.nothing_stands()
+
+
 def test_the_registration_goes_before_the_machine(owed: Owed) -> None:
     """No job is sent to a runner that is already stopped (pain 22); nothing waits without need."""
     debt = owed.debt()

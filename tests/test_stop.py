@@ -19,6 +19,10 @@ from tests.fakes import (
     start_env,
 )
 
+from gpu_ci.cost.books import Job as CostJob
+from gpu_ci.cost.closing import Times
+from gpu_ci.cost.entry import Entry
+from gpu_ci.cost.split import Split
 from gpu_ci.errors import CloudUnreachable, StillThere
 from gpu_ci.github import GitHub, Job
 from gpu_ci.identity import Identity, read_name
@@ -47,6 +51,14 @@ ANOTHER_RUN = replace(STARTER, run_id="8", starter="21")
 NAME = STARTER.name(0)
 LABEL = STARTER.label(NAME, "deadbeef")
 AGE = 1000.0
+# The outputs of a stop that knows nothing of times and costs.
+UNSPLIT = dict.fromkeys(
+    (
+        "stopped", "billed-seconds", "boot-seconds", "work-seconds", "idle-seconds",
+        "hosted-minutes", "cost",
+    ),
+    "",
+)  # fmt: skip
 
 
 class Untagged(FakeProvider):
@@ -75,9 +87,17 @@ class Scene:
         monkeypatch.setenv("GITHUB_OUTPUT", str(self.outputs))
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(self.page))
         monkeypatch.setattr(GitHub, "connect", lambda *_args, **_named: self.github)
+        self.run_times: tuple[CostJob, ...] | None = None
+        monkeypatch.setattr("gpu_ci.stop.read_times", self.times)
         monkeypatch.setattr(
             "gpu_ci.stop.provider_class", lambda _name: lambda *_args: self.provider
         )
+
+    def times(self, _github: GitHub, identity: Identity, _token: str, clock: FakeClock) -> Times:
+        """Return when the run's jobs ran, as GitHub would tell it; asked once, at the end."""
+        self.github.journal.append("look at times")
+        why = "" if self.run_times is not None else "GitHub does not tell."
+        return Times(identity=identity, now=clock.now(), jobs=self.run_times, why=why)
 
     def keeper(self, state: State | None) -> FakeKeeper:
         """Let the cloud be one that keeps the machine `box`, in this state, or has none."""
@@ -153,6 +173,18 @@ def job(number: int, status: str, *labels: str) -> Job:
     )
 
 
+def test_a_machine_that_the_cloud_took_back_is_named(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stop succeeds, and says that the job did not fail by itself (pain 12)."""
+    machine = scene.machine()
+    scene.provider.taken[machine.id] = "no Spot capacity"
+    handle = to_handle([machine])
+    assert scene.stop(start_env(provider="fake", machine=handle))["stopped"] == "1"
+    told = capsys.readouterr().out
+    assert f"Warning: {machine.told()} was taken back by the cloud: no Spot capacity." in told
+
+
 def of_handle(scene: Scene, *, started: bool = True, **inputs: str) -> dict[str, str]:
     """Return the environment of a stop that has the handle of the running machine `box`."""
     machine, _ = found(scene.keeper(State.RUNNING))
@@ -172,7 +204,7 @@ def test_a_kept_machine_is_paused_and_its_bill_is_told(
     """By the handle: since when it is billed, how dear, and what it costs while it is paused."""
     outputs = scene.stop(of_handle(scene))
     assert scene.asked() == ["delete 101", "register box", "pause box", "delete 102"]
-    assert outputs == {"stopped": "1", "billed-seconds": "1000", "cost": "1.0000 USD"}
+    assert outputs == UNSPLIT | {"stopped": "1", "billed-seconds": "1000", "cost": "1.0000 USD"}
     end = "paused, its disk costs about 7.30 USD a month"
     assert f"box (m-1) is {end}: billed for 16 min 40 s, cost 1.0000 USD" in capsys.readouterr().out
     assert f"box is {end}." in scene.page.read_text()
@@ -194,7 +226,7 @@ def test_a_machine_that_start_found_running_is_put_away_when_that_is_said(
     """Said in words it is done; since when it runs nobody knows, so the bill says so."""
     outputs = scene.stop(of_handle(scene, started=False, release=release))
     assert scene.state() is state
-    assert outputs == {"stopped": "1", "billed-seconds": "", "cost": ""}
+    assert outputs == UNSPLIT | {"stopped": "1"}
 
 
 def test_a_kept_machine_is_ended_when_that_is_said(
@@ -292,7 +324,9 @@ def test_a_pause_that_fails_is_said_with_the_outputs(scene: Scene) -> None:
     with pytest.raises(StillThere, match=r"Machine box may be running.*The cloud is down\."):
         scene.stop(env)
     assert scene.github.registered == {}
-    assert scene.told() == {"stopped": "0", "billed-seconds": "0", "cost": ""}
+    nothing = dict.fromkeys(("boot-seconds", "work-seconds", "idle-seconds"), "0")
+    told = UNSPLIT | nothing | {"stopped": "0", "billed-seconds": "0"}
+    assert scene.told() == told
 
 
 def test_a_killed_starts_machine_is_paused_by_its_name(scene: Scene) -> None:
@@ -300,7 +334,7 @@ def test_a_killed_starts_machine_is_paused_by_its_name(scene: Scene) -> None:
     when it was billed nobody knows, which is not zero (pain 1)."""
     scene.keeper(State.RUNNING)
     scene.registration("box")
-    assert scene.stop(kept_env()) == {"stopped": "1", "billed-seconds": "", "cost": ""}
+    assert scene.stop(kept_env()) == UNSPLIT | {"stopped": "1"}
     assert scene.state() is State.PAUSED
     assert scene.github.registered == {}
 
@@ -460,3 +494,87 @@ def test_machines_without_tags_are_found_by_a_key(scene: Scene, key: str, stoppe
     scene.machine()
     scene.github.run_jobs = [job(12, "queued", LABEL)]
     assert scene.stop(start_env(key=key))["stopped"] == stopped
+
+
+def hosted(number: int, name: str, began: float, ended: float, *steps: str) -> CostJob:
+    return CostJob(
+        id=number,
+        name=name,
+        labels=frozenset({"ubuntu-latest"}),
+        runner_name="GitHub Actions 3",
+        runner_group="GitHub Actions",
+        started_at=began,
+        completed_at=ended,
+        steps=("Set up job", *steps),
+    )
+
+
+def timed(scene: Scene, step: str = "Run org/gpu-ci/action-stop@v1") -> None:
+    """Let GitHub tell of a start of 130 s, a GPU job of 600 s on the machine, and this stop."""
+    now = scene.clock.now()
+    gpu = hosted(12, "test", now - 700, now - 100)
+    on_box = replace(gpu, runner_name="box", runner_group="Default", labels=frozenset({LABEL}))
+    scene.run_times = (
+        hosted(11, "start", now - 1100, now - 970, "Run org/gpu-ci/action-start@v1"),
+        on_box,
+        hosted(99, "stop", now - 20, 0, step),
+        hosted(13, "lint", now - 1100, now - 100, "Run ruff"),
+    )
+
+
+def test_a_bill_is_split_and_posted(
+    scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boot, work and idle add up to what is billed; the library's own hosted minutes are counted,
+    3 of the start and 1 of the stop; the ledger gets a sentence that reads back as the same."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    timed(scene)
+    outputs = scene.stop(of_handle(scene))
+    parts = {"boot-seconds": "300", "work-seconds": "600", "idle-seconds": "100"}
+    told = {"stopped": "1", "billed-seconds": "1000", "cost": "1.0000 USD", "hosted-minutes": "4"}
+    assert outputs == parts | told
+    out = capsys.readouterr().out
+    (sentence,) = [
+        line.removeprefix("::notice title=gpu-ci cost::")
+        for line in out.splitlines()
+        if line.startswith("::notice")
+    ]
+    entry = Entry.read(sentence)
+    assert entry is not None
+    assert (entry.machine, entry.seconds, entry.cost) == ("box", 1000, 1.0)
+    assert entry.split == Split(boot=300, work=600, idle=100)
+    assert "::warning" not in out
+    assert "used 4 min of GitHub's runners" in scene.page.read_text()
+
+
+def test_times_are_asked_for_when_the_machine_is_given_back(scene: Scene) -> None:
+    """A bill never keeps a machine: it is looked up once, after everything else."""
+    scene.stop(of_handle(scene))
+    journal = scene.github.journal
+    assert journal.count("look at times") == 1
+    assert journal[-1] == "look at times"
+    assert "What the time was for is not known. GitHub does not tell." in scene.page.read_text()
+
+
+def test_a_stop_that_finds_nothing_asks_for_no_times(scene: Scene) -> None:
+    """There is nothing to split."""
+    scene.stop(start_env(provider="fake", github_token="t"))
+    assert "look at times" not in scene.github.journal
+
+
+def test_a_stop_whose_step_has_another_name_says_what_follows(
+    scene: Scene, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger believes no step that it does not know, so whoever renamed it hears of it."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    timed(scene, step="Give the GPU back")
+    scene.stop(of_handle(scene))
+    assert "::warning::Budgets and `gpu-ci cost` do not count this stop" in capsys.readouterr().out
+
+
+def test_a_machine_of_another_attempt_is_not_split(scene: Scene) -> None:
+    """Its jobs are not among those of this attempt, so it would look idle."""
+    timed(scene)
+    env = of_handle(scene) | {"GITHUB_RUN_ATTEMPT": "2"}
+    outputs = scene.stop(env)
+    assert (outputs["billed-seconds"], outputs["work-seconds"]) == ("1000", "")

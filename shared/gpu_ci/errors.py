@@ -33,7 +33,12 @@ GpuCiError
 │   ├── NoFolder             62  no folder can be written by this user
 │   ├── NoPython             63  the Python that was asked for cannot be had
 │   └── EnvironmentFailed    64  uv could not make or fill the environment
+├── AlreadyThere             66  a file that would be written is there already
+├── NotAllowed               68  nobody who may has asked for this GPU job
+├── EventUnreadable          69  what began this run cannot be known
 ├── StillThere               40  something could not be given back, or ended
+├── OverBudget               46  the start may cost more than its budget
+├── BudgetUnknown            47  what the start may cost, or others have, cannot be looked up
 └── EnvironmentBroken        50  a program or package is missing here
 """
 
@@ -275,10 +280,40 @@ class EnvironmentFailed(SetupFailed):
     exit_code = 64
 
 
+class AlreadyThere(GpuCiError):
+    """`init` would overwrite a file; nothing was written."""
+
+    exit_code = 66
+
+
+class NotAllowed(GpuCiError):
+    """This run may rent no machine: nobody who may has asked for it, or it is not to be trusted."""
+
+    exit_code = 68
+
+
+class EventUnreadable(GpuCiError):
+    """What GitHub tells of the event is missing or of another shape, so nobody knows who asks."""
+
+    exit_code = 69
+
+
 class StillThere(GpuCiError):
     """Something that should be given back or ended could not be; the text says where to look."""
 
     exit_code = 40
+
+
+class OverBudget(GpuCiError):
+    """A start may cost more than its budget allows; nothing was launched."""
+
+    exit_code = 46
+
+
+class BudgetUnknown(GpuCiError):
+    """A price or the ledger cannot be looked up, so no budget can be held; nothing was launched."""
+
+    exit_code = 47
 
 
 class EnvironmentBroken(GpuCiError):

@@ -41,7 +41,7 @@ class Debt:
     `label` and `starter` are those of its tags. `search_name` says that an answer was lost: a
     registration of `name` may exist. `search` asks the provider for machines whose create call was
     not answered. A kept machine is `put_away` instead, under its lock; `left` is why there was
-    nothing to do.
+    nothing to do; `taken` says which machines the cloud had ended itself, and why.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Debt:
     put_away: Callable[[Deadline], Machine | str] | None = None
     left: str = ""
     troubles: list[str] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
     released: list[Machine] = field(default_factory=list)
     removed: int = 0
 
@@ -161,6 +162,7 @@ class Giver:
     def _machine(self, debt: Debt) -> None:
         try:
             for machine in self._machines(debt):
+                self._note_end(debt, machine)
                 self.provider.release(machine)
                 debt.released.append(machine)
         except CloudError as error:
@@ -169,6 +171,11 @@ class Giver:
                 f"Machine {where} could not be given back. {error} Look for it in the cloud's "
                 f"console by its name, {debt.name}; it ends itself when its idle time is over."
             )
+
+    def _note_end(self, debt: Debt, machine: Machine) -> None:
+        """Note an end that was the cloud's doing: afterwards it may show ours."""
+        if not self.hurried and (why := self.provider.taken_back(machine)):
+            debt.taken.append(f"{machine.told()} was taken back by the cloud: {why}.")
 
     def _machines(self, debt: Debt) -> Sequence[Machine]:
         if debt.machine:

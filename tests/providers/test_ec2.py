@@ -795,6 +795,32 @@ def test_a_price_that_is_not_told_is_none(
     assert clock.slept == []
 
 
+@pytest.mark.parametrize(
+    ("market", "code", "told"),
+    [
+        ("spot", "Server.SpotInstanceTermination", True),
+        ("spot", "Client.InstanceInitiatedShutdown", False),
+        ("spot", "", False),
+        ("on-demand", "Server.SpotInstanceTermination", False),
+    ],
+)
+def test_a_spot_interruption_is_told_from_other_ends(
+    ec2: Ec2, order: Order, aws: Aws, market: str, code: str, *, told: bool
+) -> None:
+    """Its job did not fail by itself (pain 12)."""
+    machine = replace(ec2.launch(order), market=market)
+    if code:
+        aws.end(machine.id, code, "no Spot capacity")
+    assert ("no Spot capacity" in ec2.taken_back(machine)) is told
+
+
+def test_an_interruption_that_cannot_be_asked_for_is_none(ec2: Ec2, order: Order, aws: Aws) -> None:
+    """It is good to know, and no reason to fail a stop."""
+    machine = replace(ec2.launch(order), market="spot")
+    aws.faults.add(f.aws_error("UnauthorizedOperation", "no", action="DescribeInstances"))
+    assert ec2.taken_back(machine) == ""
+
+
 # Checking
 
 

@@ -141,6 +141,12 @@ class Provider(Protocol):
     def price(self, machine: Machine) -> Price | None:
         """Return the current price, None where no source answers. Never raises a CloudError."""
 
+    def taken_back(self, machine: Machine) -> str:
+        """Return why the cloud itself has ended a machine, "" where it did not, or does not tell.
+
+        Asked before the machine is released. Never raises a CloudError.
+        """
+
     def hurry(self) -> None:
         """Make every later call end, with an answer or an error, within about two seconds."""
 

@@ -147,6 +147,9 @@ class Local:
     def price(self, machine: Machine) -> Price | None:  # noqa: ARG002 -- the Protocol's
         return Price(per_hour=0.0, source="a machine of one's own")
 
+    def taken_back(self, machine: Machine) -> str:  # noqa: ARG002 -- the Protocol's
+        return ""
+
     def hurry(self) -> None:
         """Nothing here waits longer than two seconds."""
 

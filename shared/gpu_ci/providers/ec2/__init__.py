@@ -13,7 +13,13 @@ from gpu_ci.providers import Candidate, Check
 from gpu_ci.providers.ec2.checks import check_quota, checked, credentials, dry_run, way_out
 from gpu_ci.providers.ec2.clients import Clients, at_once
 from gpu_ci.providers.ec2.image import Images
-from gpu_ci.providers.ec2.instances import ENDED_STATES, Instances, end_reason, machine_of
+from gpu_ci.providers.ec2.instances import (
+    ENDED_STATES,
+    Instances,
+    end_reason,
+    is_interruption,
+    machine_of,
+)
 from gpu_ci.providers.ec2.places import Places, split_region
 from gpu_ci.providers.ec2.price import price_of
 from gpu_ci.providers.ec2.quota import usage
@@ -162,6 +168,21 @@ class Ec2:
             type=machine.type, region=machine.region, zone=machine.zone, market=machine.market
         )
         return price_of(self._clients, asked, self._clock.now())
+
+    def taken_back(self, machine: Machine) -> str:
+        """A spot machine's StateReason tells of an interruption.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+        """
+        if machine.market != "spot":
+            return ""
+        try:
+            found = self._clients.within_hurry(
+                lambda: self._instances.look_up(machine), f"tell why {machine.id} ended"
+            )
+        except CloudError:  # it is good to know, and no reason to fail
+            return ""
+        return end_reason(found) if found and is_interruption(found) else ""
 
     def hurry(self) -> None:
         self._clients.hurried = True

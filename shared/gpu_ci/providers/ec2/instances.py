@@ -157,6 +157,12 @@ def tags_of(instance: Any) -> Tags | None:
     return Tags.from_mapping({tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])})
 
 
+def is_interruption(instance: Any) -> bool:
+    """Say whether AWS took a spot machine back."""
+    code: str = (instance.get("StateReason") or {}).get("Code", "")
+    return code.startswith("Server.SpotInstance")
+
+
 def end_reason(instance: Any) -> str:
     """Return why AWS says that an instance has ended, or ended at once."""
     reason = instance.get("StateReason", {})

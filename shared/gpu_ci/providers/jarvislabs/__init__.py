@@ -145,6 +145,10 @@ class JarvisLabs:
             return self._api.within_hurry(lambda: self._price(machine), "tell the price")
         return None
 
+    def taken_back(self, machine: Machine) -> str:  # noqa: ARG002 -- the Protocol's
+        """JarvisLabs lists no machine that is gone, and takes none back."""
+        return ""
+
     def hurry(self) -> None:
         self._api.hurried = True
 
@@ -263,7 +267,8 @@ class JarvisLabs:
         asked = Candidate(type=machine.type, region=machine.region, market=machine.market)
         found = self._look(machine)
         gpus = found.num_gpus if found else self._options.num_gpus or 1
-        kind = found.kind if found else "container"
+        made = "vm" if self._options.template == "vm" else "container"
+        kind = found.kind if found else made
         wanted = Wanted(candidate=asked, kind=kind, gpus=gpus)
         return self._catalogue.price(wanted, self._clock.now())
 

@@ -1,0 +1,1 @@
+"""Who may spend money: what the event was, what follows from it, and the label that is used up."""
