@@ -470,6 +470,13 @@ def test_a_runner_shows_an_error_as_an_annotation(tree: Tree) -> None:
         ({}, ["stop", "--provider=ec2"], " --extra aws"),
         ({}, ["watchdog", "--providers=local,ec2"], " --extra aws"),
         ({}, ["start", "--key", "ec2"], ""),
+        ({"INPUT_PROFILE": "a100"}, ["start.py"], " --extra aws --extra jarvislabs"),
+        ({"INPUT_PROFILE": "a100", "INPUT_PROVIDER": "ec2"}, ["start.py"], " --extra aws"),
+        ({"INPUT_PROFILE": "a100", "INPUT_PROVIDER": "local"}, ["start.py"], ""),
+        ({"INPUT_PROFILE": "a100"}, ["gate"], ""),
+        ({}, ["doctor", "--profile", "a100"], " --extra aws --extra jarvislabs"),
+        ({}, ["stop", "--profile=a100"], " --extra aws --extra jarvislabs"),
+        ({}, ["init", "--profile", "a100"], ""),
         ({}, ["demo"], " --extra sandbox --extra aws"),
         ({}, ["sandbox"], " --extra sandbox --extra aws"),
     ],
@@ -477,13 +484,24 @@ def test_a_runner_shows_an_error_as_an_annotation(tree: Tree) -> None:
 def test_only_the_named_providers_packages_are_installed(
     tree: Tree, env: dict[str, str], arguments: list[str], extras: str
 ) -> None:
-    """The extra of the provider that the inputs or arguments name, and no other."""
+    """The extra of the provider that the inputs or arguments name, and no other; all where only a
+    profile is named, since which provider that means stands in a file."""
     tree.has_uv()
     tree.env |= env
     paths = [str(tree.root / each) if each.endswith(".py") else each for each in arguments]
     tree.report(*paths)
     options = f"-q --project {tree.root} --frozen --no-default-groups --no-install-project"
     assert [line for line in tree.log if line.startswith("sync")] == [f"sync {options}{extras}"]
+
+
+def test_a_gate_needs_no_packages_of_a_provider(tree: Tree) -> None:
+    """It hands the provider's name on, and asks no cloud."""
+    tree.has_uv()
+    shutil.copy(tree.root / "start.py", tree.root / "gate.py")
+    tree.env |= {"INPUT_PROVIDER": "ec2", "INPUT_PROFILE": "a100"}
+    tree.report(tree.root / "gate.py")
+    assert [line for line in tree.log if line.startswith("sync") and "--extra" in line] == []
+    assert [line for line in tree.log if line.startswith("sync")] != []
 
 
 def test_each_set_of_packages_has_its_own_environment(tree: Tree) -> None:

@@ -27,6 +27,7 @@ GpuCiError
 │   ├── NeverOnline          32  the runner did not come in time
 │   └── RegistrationLost     33  GitHub dropped the runner before it was online
 ├── NeverPickedUp            34  a job waited for a runner that did not come; its run was cancelled
+├── JobFailed                35  a watched job failed, and its watch with it, to be re-run with it
 ├── SetupFailed
 │   ├── NotFetched           60  uv could not be downloaded
 │   ├── NotVerified          61  what was downloaded has no checksum, or another one

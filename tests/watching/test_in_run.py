@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gpu_ci.sandbox.faults import Request, Rule
+    from gpu_ci.sandbox.records import Conclusion
 
 JOBS = r"/attempts/1/jobs"
 CANCEL = r"/cancel$"
@@ -75,7 +76,7 @@ def test_once_tells_how_many_jobs_wait(
 
 
 @pytest.mark.parametrize("conclusion", ["failure", "cancelled", "timed_out"])
-def test_a_watch_to_the_end_fails_with_its_job(scene: Scene, conclusion: str) -> None:
+def test_a_watch_to_the_end_fails_with_its_job(scene: Scene, conclusion: Conclusion) -> None:
     """GitHub re-runs what failed and what needs it: the watch, which can bring a machine again, has
     to fail with the job (pain 6)."""
     job = scene.queue()

@@ -1,0 +1,81 @@
+"""Machine profiles of `.github/gpu-ci.yml`: what the inputs of a step leave out.
+
+A profile is read where nobody could change it who may not rent machines: see `source.py`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from gpu_ci.errors import GpuCiError
+from gpu_ci.inputs import variable
+from gpu_ci.machine import from_handle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+def applied(
+    env: Mapping[str, str], say: Callable[[str], None], *, hurried: bool = False
+) -> Mapping[str, str]:
+    """Return the environment with the profile's values where an input is empty.
+
+    It is the same one when `profile` is empty. `hurried` is for who can do without it: GitHub is
+    then waited for seconds, not a minute. Raises BadInputs for what is wrong with the file or
+    in the profile, GitHubError when the file has to be asked for and cannot be had.
+    """
+    name = env.get(variable("profile"), "").strip()
+    if not name:
+        return env
+    # Most steps name no profile, and the machine that sets uv up has no yaml.
+    from gpu_ci.profiles.reading import read  # noqa: PLC0415 -- see above
+    from gpu_ci.profiles.source import find  # noqa: PLC0415 -- see above
+
+    source = find(env, say, hurried=hurried)
+    given = read(source.data, name, source.told)
+    blank = {key for key in given if not env.get(variable(key), "").strip()}
+    say(_told(name, source.told, given, blank))
+    return {**env, **{variable(key): given[key] for key in blank}}
+
+
+def applied_to_stop(
+    env: Mapping[str, str], say: Callable[[str], None], warn: Callable[[str], None]
+) -> Mapping[str, str]:
+    """Return the same for a stop, which reads other things under `machine` and `region`.
+
+    `machine` is a handle there. A `region` would narrow where machines are looked for, and start
+    may have been told another one. With a handle no profile is needed: that it cannot be read is
+    then a warning, and the machine is given back, without much waiting.
+    """
+    from gpu_ci.profiles.keys import OF_A_STOP  # noqa: PLC0415 -- most steps name no profile
+
+    provider = _provider_of_the_handle(env)
+    try:
+        filled = applied(env, say, hurried=bool(provider))
+    except GpuCiError as error:
+        if not provider:
+            raise
+        warn(f"The profile is not used, and the machine is given back by its handle. {error}")
+        return {variable("provider"): provider, **_given(env)}
+    taken = {variable(key) for key in OF_A_STOP}
+    return {**env, **{name: filled[name] for name in taken if name in filled}}
+
+
+def _given(env: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment without a blank provider, which would outrank the handle's."""
+    name = variable("provider")
+    return {key: value for key, value in env.items() if key != name or value.strip()}
+
+
+def _provider_of_the_handle(env: Mapping[str, str]) -> str:
+    with suppress(ValueError, IndexError):  # what is wrong with a handle is said where it is read
+        return from_handle(env.get(variable("machine"), ""))[0].provider
+    return ""
+
+
+def _told(name: str, where: str, given: Mapping[str, str], blank: set[str]) -> str:
+    used = ", ".join(key for key in given if key in blank) or "nothing"
+    outranked = [key for key in given if key not in blank]
+    more = f"; the inputs outrank its {', '.join(outranked)}" if outranked else ""
+    return f"Profile {name} of {where} gives {used}{more}."

@@ -1,0 +1,60 @@
+"""Which keys a profile may have and what each may hold, by the code of the inputs themselves. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+from gpu_ci.inputs import RELEASES, StartInputs, StopInputs, input_names
+from gpu_ci.providers import PROVIDERS
+
+Kind = Literal["text", "whole", "minutes", "several", "choice", "options"]
+
+# What never goes into a file of the repository, with the names that the workflows use.
+SECRETS: Final = (
+    "github-token", "app-private-key", "jl-api-key", "jl-ssh-key", "aws-access-key-id",
+    "aws-secret-access-key", "aws-session-token",
+)  # fmt: skip
+# What belongs to one step rather than to a machine.
+OF_THE_STEP: Final = ("profile", "github-api-url", "key", "dry-run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """What one key of a profile may hold; `choices` are all the values of a choice."""
+
+    kind: Kind
+    choices: tuple[str, ...] = ()
+
+
+def _key(name: str) -> Key:
+    """Return what an input of action-start holds, by the type of its field."""
+    if name == "provider":
+        return Key(kind="choice", choices=tuple(PROVIDERS))
+    hints = get_type_hints(StartInputs)
+    field = name.removesuffix("-minutes").replace("-", "_")
+    return _of_type(hints.get(field, str))
+
+
+def _of_type(hint: Any) -> Key:
+    if get_origin(hint) is Literal:
+        return Key(kind="choice", choices=get_args(hint))
+    if get_origin(hint) is tuple:
+        return Key(kind="several")
+    kinds: dict[Any, Kind] = {int: "whole", float: "minutes", str: "text", Any: "options"}
+    return Key(kind=kinds.get(hint, "text"))
+
+
+KEYS: Final = {
+    name: _key(name)
+    for name in input_names(StartInputs)
+    if name not in {*SECRETS, *OF_THE_STEP}
+} | {
+    "release": Key(kind="choice", choices=RELEASES),
+    "aws-role": Key(kind="text"),
+    "aws-region": Key(kind="text"),
+}  # fmt: skip
+# What a stop takes of a profile: `gpu_ci.profiles.applied_to_stop` says why not all it has.
+OF_A_STOP: Final = tuple(
+    name for name in input_names(StopInputs) if name in KEYS and name not in {"machine", "region"}
+)
