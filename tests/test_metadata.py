@@ -17,6 +17,7 @@ from tests.fakes import REPOSITORY
 from gpu_ci import errors
 from gpu_ci.doctor import NotWell
 from gpu_ci.errors import GpuCiError, SetupFailed
+from gpu_ci.gating.inputs import GateInputs
 from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
 from gpu_ci.providers import PROVIDERS, provider_class
 from gpu_ci.uv.exports import MISLEADING, Exports
@@ -32,12 +33,14 @@ ROOT = Path(__file__).parents[1]
 ALL = sorted(path.parent.name for path in ROOT.glob("action-*/action.yml"))
 # The actions whose inputs are a dataclass, with the module that sets their outputs.
 ACTIONS: dict[str, tuple[type[Any], str]] = {
+    "action-gate": (GateInputs, "gate"),
     "action-setup-uv": (SetupUvInputs, "setup_uv"),
     "action-start": (StartInputs, "start"),
     "action-stop": (StopInputs, "stop"),
     "action-watchdog": (WatchdogInputs, "watchdog"),
 }
-REQUIRED = {
+REQUIRED: dict[str, list[str]] = {
+    "action-gate": [],
     "action-setup-uv": [],
     "action-start": [],
     "action-stop": [],
@@ -46,7 +49,11 @@ REQUIRED = {
 PAGES = [
     ROOT / "README.md",
     *(ROOT / action / "README.md" for action in ALL),
-    *sorted(ROOT.glob("docs/*.md")),
+    *(
+        page
+        for page in sorted(ROOT.glob("docs/**/*.md"))
+        if "uses: org/gpu-ci/" in page.read_text()
+    ),
 ]
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.y*ml"))
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}")
@@ -434,8 +441,9 @@ def examples(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_are_true(page: Path) -> None:
     """They are YAML, and give our actions only inputs that exist, and all that must be given."""
-    steps = [found for each in examples(page) for found in our_steps(yaml.safe_load(each))]
-    assert steps
+    loaded = [yaml.safe_load(each) for each in examples(page)]
+    steps = [found for each in loaded for found in our_steps(each)]
+    assert steps or [call for each in loaded for call in our_calls(each)]
     for name, given in steps:
         assert set(given) <= set(metadata(name)["inputs"])
         assert set(given) >= set(REQUIRED[name])
@@ -447,7 +455,7 @@ def test_the_examples_call_our_workflows_as_they_are(page: Path) -> None:
     for text in examples(page):
         for name, call in our_calls(yaml.safe_load(text)):
             assert set(call.get("with", {})) <= set(called(name)["inputs"])
-            assert set(call.get("secrets", {})) <= set(called(name)["secrets"])
+            assert set(call.get("secrets", {})) <= set(called(name).get("secrets", {}))
             assert call["permissions"] == asked_permissions(name)
 
 
@@ -537,11 +545,10 @@ def called(name: str) -> dict[str, Any]:
 
 
 def asked_permissions(name: str) -> dict[str, str]:
-    return {
-        scope: level
-        for job in workflow(name)["jobs"].values()
-        for scope, level in job["permissions"].items()
-    }
+    """Return what the caller must grant: of each right the most that a job of it asks for."""
+    jobs = workflow(name)["jobs"].values()
+    asked = [right for job in jobs for right in job["permissions"].items()]
+    return {scope: "write" if (scope, "write") in asked else level for scope, level in asked}
 
 
 def watchdog_pass() -> dict[str, Any]:
@@ -662,6 +669,60 @@ def test_the_watchdogs_workflow_fills_in_what_is_meant(
     known = {**defaults(), "runner.temp": "/tmp", **given}
     values = watchdog_step("Watch")["with"] | watchdog_step("Watch")["env"]
     assert (evaluate(values[name], known, "success") or "") == value
+
+
+def the_gate() -> dict[str, Any]:
+    """Return the one job of gate.yml."""
+    (job,) = workflow("gate.yml")["jobs"].values()
+    found: dict[str, Any] = job
+    return found
+
+
+def test_the_gates_workflow_asks_what_the_action_asks() -> None:
+    """The same names in the same order, with the same words and defaults, and the runner; each
+    reaches the action under its own name."""
+    inputs, asked = metadata("action-gate")["inputs"], called("gate.yml")["inputs"]
+    assert list(asked) == ["runner", *inputs]
+    for name, spec in inputs.items():
+        assert one_line(asked[name]["description"]) == one_line(spec["description"])
+        assert str(asked[name]["default"]).lower() == spec["default"].lower()
+    (only,) = the_gate()["steps"]
+    assert only["with"] == {name: f"${{{{ inputs.{name} }}}}" for name in inputs}
+
+
+def test_the_gates_workflow_hands_out_the_actions_outputs() -> None:
+    """Each of them, through the job, unmixed, in the same words."""
+    outputs, told = metadata("action-gate")["outputs"], called("gate.yml")["outputs"]
+    assert {
+        name: (one_line(spec["description"]), spec["value"]) for name, spec in told.items()
+    } == {
+        name: (one_line(spec["description"]), f"${{{{ jobs.gate.outputs.{name} }}}}")
+        for name, spec in outputs.items()
+    }
+    assert the_gate()["outputs"] == {
+        name: f"${{{{ steps.gate.outputs.{name} }}}}" for name in outputs
+    }
+
+
+def test_the_gate_gets_no_secret() -> None:
+    """The job's own token is enough, with two rights; nothing that a user stores comes near what a
+    stranger's event has begun (pain 47)."""
+    assert "secrets" not in called("gate.yml")
+    assert asked_permissions("gate.yml") == {"contents": "read", "pull-requests": "write"}
+    for path in (".github/workflows/gate.yml", "action-gate/action.yml"):
+        assert "secrets." not in (ROOT / path).read_text()
+    own = {n: v for n, v in step("action-gate")["env"].items() if not n.startswith("INPUT_")}
+    assert own == {
+        "GPU_CI_CHECK_RUN_ID": "${{ job.check_run_id }}",
+        "GPU_CI_RUN_TOKEN": "${{ github.token }}",
+    }
+
+
+def test_the_gate_waits_for_nobody() -> None:
+    """It has no concurrency group, in which an answer could be lost, and a limit (pain 46)."""
+    assert list(workflow("gate.yml")["on"]) == ["workflow_call"]
+    assert not {"concurrency"} & {*workflow("gate.yml"), *the_gate()}
+    assert the_gate()["timeout-minutes"] == 10
 
 
 def defaults() -> dict[str, Any]:

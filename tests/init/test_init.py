@@ -182,11 +182,18 @@ def test_what_is_next_is_said_in_order(checkout: Checkout) -> None:
         "it reads GITHUB_TOKEN, JL_API_KEY from the environment",
         "gpu-ci doctor --profile a100 --repository octo/widgets",
         f"Commit {PROFILES} and {WORKFLOW}",
-        "`GPU / result`",
+        "`gpu / result`",
     ]
     places = [steps.index(text) for text in wanted]
     assert places == sorted(places)
     assert "t0ken" not in "\n".join(checkout.said)
+
+
+def test_what_is_next_can_be_copied_where_it_was_called(checkout: Checkout) -> None:
+    """From a clone there is no `gpu-ci` on PATH: the command is the one that was used."""
+    env = {"GPU_CI_PROGRAM": "sh ../gpu-ci/shared/run"}
+    checkout.init(env=env, provider="jarvislabs", machine="A100", run="x")
+    assert "     sh ../gpu-ci/shared/run doctor --profile a100" in checkout.said[-1]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def init(
         else:
             _write(seen.root / name, text)
             say(f"Wrote {name}.")
-    say(next_steps(wanted, seen))
+    say(next_steps(wanted, seen, env.get("GPU_CI_PROGRAM", "gpu-ci")))
 
 
 def _refuse_to_overwrite(root: Path) -> None:

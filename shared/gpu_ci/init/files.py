@@ -53,7 +53,6 @@ concurrency:
 
 jobs:
   gpu:
-    name: GPU
     permissions:
       actions: write # to cancel the run if no machine comes
       checks: read # for a budget: what earlier runs have cost

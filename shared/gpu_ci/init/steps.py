@@ -20,8 +20,8 @@ WHAT: Final = {
 }
 
 
-def next_steps(wanted: Wanted, seen: Repository) -> str:
-    """Return the steps, numbered, with the commands to copy."""
+def next_steps(wanted: Wanted, seen: Repository, program: str) -> str:
+    """Return the steps, numbered, with the commands to copy; `program` is how gpu-ci was called."""
     where = f" --repo {seen.name}" if seen.name else ""
     stored = [name for _, name in secrets(wanted.provider)]
     keys = "\n".join(f"     gh secret set {name}{where}   # {WHAT[name]}" for name in stored)
@@ -36,9 +36,9 @@ Next:
   2. Make the label that lets a pull request use a machine:
      gh label create {LABEL}{where}
   3. See whether a start would work, at no cost; {_needed(stored)}:
-     gpu-ci doctor --profile {wanted.used} --repository {seen.name or "OWNER/NAME"}
+     {program} doctor --profile {wanted.used} --repository {seen.name or "OWNER/NAME"}
   4. Commit {PROFILES} and {WORKFLOW}, and push. The first test runs on {seen.branch}.
-  5. Require the check `GPU / result` for merging, under Settings, Branches."""
+  5. Require the check `gpu / result` for merging, under Settings, Branches."""
 
 
 def _needed(stored: list[str]) -> str:
