@@ -163,6 +163,117 @@ def test_a_watch_ends_when_the_job_has_its_runner(run: Callable[[str], Ran]) -> 
     assert ran.left == []
 
 
+MIDDLE = """
+on:
+  workflow_call:
+    inputs: {size: {type: number, required: true}, loud: {type: boolean, default: true}}
+    outputs: {said: {value: "${{ jobs.deeper.outputs.said }}"}}
+jobs:
+  deeper:
+    strategy: {matrix: {end: ["!"]}}
+    uses: $/.github/workflows/inner.yml
+    with: {size: "${{ inputs.size }}", loud: "${{ inputs.loud }}", end: "${{ matrix.end }}"}
+    secrets: inherit
+  after:
+    name: After ${{ inputs.size }}
+    needs: deeper
+    runs-on: ubuntu-latest
+    steps: [{run: 'echo "deeper: $RESULT"', env: {RESULT: "${{ needs.deeper.result }}"}}]
+"""
+INNER = """
+on:
+  workflow_call:
+    inputs:
+      size: {type: number, default: 0}
+      loud: {type: boolean, default: false}
+      end: {type: string, default: ""}
+    outputs: {said: {value: "${{ jobs.say.outputs.said }}"}}
+jobs:
+  say:
+    runs-on: ubuntu-latest
+    outputs: {said: "${{ steps.say.outputs.said }}"}
+    steps:
+      - id: say
+        run: echo "said=$SIZE $LOUD $HAS$END" >>"$GITHUB_OUTPUT"
+        env:
+          SIZE: ${{ inputs.size > 2 && 'large' || 'small' }}
+          LOUD: ${{ inputs.loud && 'loud' || 'soft' }}
+          HAS: ${{ secrets.DEEP != '' && 'secret' || 'none' }}
+          END: ${{ inputs.end }}
+  never:
+    if: failure()
+    runs-on: ubuntu-latest
+    steps: [{run: "true"}]
+"""
+CALLER = """
+  call:
+    strategy: {matrix: {size: [1, 3]}}
+    uses: ./.github/workflows/middle.yml
+    with: {size: "${{ matrix.size }}"}
+    secrets: inherit
+  unwanted:
+    if: github.event_name == 'schedule'
+    uses: ./.github/workflows/middle.yml
+    with: {size: 1}
+"""
+
+
+def test_called_workflows_run_two_deep(write: Callable[[str], Path], tmp_path: Path) -> None:
+    """Typed inputs, defaults, inherited secrets and outputs arrive, and each job has GitHub's name:
+    callers before it, the values of a caller's matrix behind that one."""
+    folder = tmp_path / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    (folder / "middle.yml").write_text(MIDDLE)
+    (folder / "inner.yml").write_text(INNER)
+    subprocess.run(["git", "init", "-q", "--template=", tmp_path], check=True)
+    file = write(CALLER)
+    (tmp_path / "world").mkdir()
+    with open_world(tmp_path / "world") as world:
+        outcome = run_workflow(file, world, Timeline())
+        names = {job.name for job in world.served.github.all_jobs() if job.run_id == world.run_id}
+    ran = {
+        f"call ({size}) / {job}" for size in (1, 3) for job in ("deeper (!) / say", f"After {size}")
+    }
+    skipped = {"call / deeper / never", "unwanted"}
+    assert outcome.conclusions == dict.fromkeys(ran, "success") | dict.fromkeys(skipped, "skipped")
+    assert names == ran
+    assert outcome.outputs["call (1) / deeper (!) / say"] == {"said": "small loud secret!"}
+    assert outcome.outputs["call (3) / deeper (!) / say"] == {"said": "large loud secret!"}
+    assert outcome.log("call (3) / After 3") == "deeper: success"
+
+
+BREAKING = """
+on: workflow_call
+jobs:
+  breaks: {runs-on: ubuntu-latest, steps: [{run: exit 1}]}
+  needing: {needs: breaks, runs-on: ubuntu-latest, steps: [{run: "true"}]}
+"""
+
+
+def test_what_comes_after_a_failed_call_is_told(
+    write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """GitHub would run it, act does not: it is not taken for skipped."""
+    folder = tmp_path / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    (folder / "breaking.yml").write_text(BREAKING)
+    (tmp_path / "world").mkdir()
+    subprocess.run(["git", "init", "-q", "--template=", tmp_path], check=True)
+    file = write("""
+  call: {uses: ./.github/workflows/breaking.yml}
+  after: {needs: call, if: always(), runs-on: ubuntu-latest, steps: [{run: "true"}]}
+""")
+    timeline = Timeline()
+    with open_world(tmp_path / "world") as world:
+        outcome = run_workflow(file, world, timeline)
+    assert outcome.conclusions == {
+        "call / breaks": "failure",
+        "call / needing": "skipped",
+        "after": "unfinished",
+    }
+    assert any("Job after was not run" in each for _, each in timeline.entries)
+
+
 def test_a_label_that_no_runner_has_fails_at_once(
     write: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+
+from gpu_ci.sandbox.faults import answer, hang
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Cloud
@@ -22,6 +26,8 @@ CALLS = (
     "TerminateInstances",
     "GetProducts",
 )
+# Asked for a second time once all is given back: when the jobs ran.
+TIMES = "GET jobs"
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])
@@ -59,7 +65,34 @@ def test_the_calls_above_are_all(cloud: Cloud) -> None:
     cloud.start_job_is_over()
     cloud.forget_calls()
     assert cloud.run("stop") == 0, cloud.told()
-    assert sorted(CALLS) == sorted(cloud.calls())
+    assert sorted((*CALLS, TIMES)) == sorted(cloud.calls())
+
+
+@pytest.mark.parametrize("phase", ["before", "after"])
+def test_killed_over_its_bill(cloud: Cloud, phase: Phase) -> None:
+    """When times are asked for nothing is left any more."""
+    assert cloud.run("start", gpus="0") == 0, cloud.told()
+    cloud.start_job_is_over()
+    killed = cloud.kill_at(TIMES, phase, signal.SIGKILL, nth=2)
+    assert cloud.run("stop") == -signal.SIGKILL, cloud.told()
+    assert killed
+    assert cloud.left() == []
+
+
+@pytest.mark.parametrize("trouble", ["silence", "error"])
+def test_a_bill_that_cannot_be_looked_up_holds_nothing_up(cloud: Cloud, trouble: str) -> None:
+    """GitHub answers no more once the machine is gone: the stop is green within seconds, says what
+    it does not know, and tells the rest."""
+    assert cloud.run("start", gpus="0") == 0, cloud.told()
+    rule = hang if trouble == "silence" else partial(answer, 502, "bad gateway")
+    cloud.world.served.faults.add(rule(path="attempts/1/jobs", times=None))
+    began = time.monotonic()
+    assert cloud.run("stop", machine=cloud.output("machine")) == 0, cloud.told()
+    assert time.monotonic() - began < 10
+    assert cloud.left() == []
+    assert "What the time was for is not known." in cloud.summary()
+    assert (cloud.output("work-seconds"), cloud.output("hosted-minutes")) == ("", "")
+    assert cloud.output("cost").endswith(" USD")
 
 
 def test_stopping_twice_is_stopping_once(cloud: Cloud) -> None:

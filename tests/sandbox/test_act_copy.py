@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from gpu_ci.errors import BadInputs
 from gpu_ci.sandbox import act_job
-from gpu_ci.sandbox.act_copy import ENTER, LABEL, LEAVE, Copy, Place, copy_workflow
+from gpu_ci.sandbox.act_copy import ENTER, LABEL, LEAVE, Copy, Kept, copy_workflow
+from gpu_ci.sandbox.act_profiles import for_this_machine
+from gpu_ci.sandbox.act_steps import Place
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = '{"directory": "/machines"}'
 
 
-def copy(text: str, *, tree: Path = ROOT, gpus: str = "0") -> Copy:
+def copy(text: str, *, tree: Path = ROOT, gpus: str = "0", **more: Any) -> Copy:
     place = Place(
         actions=ROOT,
         tree=tree,
@@ -26,7 +29,7 @@ def copy(text: str, *, tree: Path = ROOT, gpus: str = "0") -> Copy:
         script="/act_job.py",
         env={"URL": "http://127.0.0.1:1"},
     )
-    return copy_workflow(text, place)
+    return copy_workflow(text, place, **more)
 
 
 def job_of(text: str, **settings: Any) -> dict[str, Any]:
@@ -184,6 +187,18 @@ def test_an_app_becomes_a_token() -> None:
     assert not given.keys() & {"app-id", "app-private-key"}
 
 
+def test_a_checkout_has_the_one_commit_that_there_is() -> None:
+    """act would fetch another one from GitHub; that it is not is said."""
+    steps = "[{uses: actions/checkout@v7, with: {ref: release, path: sub}}, {uses: actions/checkout@v7}]"
+    made = copy(f"on: push\njobs: {{a: {{runs-on: x, steps: {steps}}}}}")
+    kept = json.loads(made.content)["jobs"]["a"]["steps"][1:3]
+    assert kept == [
+        {"uses": "actions/checkout@v7", "with": {"path": "sub"}},
+        {"uses": "actions/checkout@v7"},
+    ]
+    assert made.notes == ("Job a, actions/checkout: ref is left out.",)
+
+
 def test_actions_of_the_same_commit_are_found() -> None:
     """`$/action` becomes a reference that act is told the folder of."""
     job = job_of("    steps: [{uses: $/action-start, with: {provider: local}}]\n")
@@ -231,6 +246,10 @@ def test_inputs_of_a_dispatch_stay() -> None:
         ("on: push", "no jobs"),
         ("on: workflow_call\njobs: {a: {runs-on: x}}", "triggered by workflow_call"),
         ("on: push\njobs: {a: {uses: ./b.yml}}", "calls the workflow ./b.yml"),
+        ("on: push\njobs: {a: {uses: $/.github/workflows/no.yml}}", "workflows/no.yml"),
+        ("on: push\njobs: {a: {uses: o/r/.github/workflows/c.yml@v1}}", "o/r/.github"),
+        ("on: push\njobs: {a: {uses: o/gpu-ci/.github/workflows/no.yml@v1}}", "no.yml@v1"),
+        ("on: push\njobs: {a: {uses: ./.github/workflows/ci.yml}}", "cannot be called"),
         ("on: push\njobs: {a: {runs-on: x, container: debian}}", "container engine"),
         ("on: push\njobs: {a: {runs-on: x, services: {s: {image: i}}}}", "container engine"),
         ("on: push\njobs: {a: {runs-on: x, steps: [{uses: o/r@v1}]}}", "o/r@v1"),
@@ -251,17 +270,194 @@ def test_all_problems_are_told_at_once() -> None:
     assert len(problems_of(text)) == 3
 
 
-@pytest.mark.parametrize(
-    ("page", "jobs"),
-    [
-        ("README.md", ("start", "test", "watch", "stop")),
-        ("action-start/README.md", ("start", "test", "stop")),
-    ],
-)
-def test_the_workflows_to_paste_can_be_tried(page: str, jobs: tuple[str, ...]) -> None:
-    """What a reader pastes first runs in the demo; logging in to the cloud is left out, and told."""
-    text = (ROOT / page).read_text().partition("```yaml\n")[2].partition("```")[0]
-    made = copy(text)
-    assert made.jobs == jobs
+def pasted(page: str) -> Copy:
+    """Return the copy of the first workflow that a page shows."""
+    return copy((ROOT / page).read_text().partition("```yaml\n")[2].partition("```")[0])
+
+
+def test_the_workflow_to_paste_can_be_tried() -> None:
+    """What a reader pastes first runs in the demo, down to the jobs of what it calls."""
+    loop = ("start", "test", "watch", "stop")
+    assert set(pasted("README.md").jobs) == {
+        ("gpu", "gate"),
+        *(("gpu", "loop", job) for job in loop),
+        ("gpu", "result"),
+    }
+
+
+def test_the_workflow_of_the_action_can_be_tried() -> None:
+    """Logging in to the cloud is left out, and told."""
+    made = pasted("action-start/README.md")
+    assert made.jobs == (("start",), ("test",), ("stop",))
     assert "configure-aws-credentials" not in made.content
     assert any("configure-aws-credentials is left out" in note for note in made.notes)
+
+
+LOOP = "any-owner/gpu-ci/.github/workflows/gpu-loop.yml@v1"
+GPU_JOB = "any-owner/gpu-ci/.github/workflows/gpu-job.yml@v1"
+
+
+def called(made: Copy) -> dict[str, dict[str, Any]]:
+    """Return the copies of the workflows that are called, by their names."""
+    return {Path(each.path).name: json.loads(text) for each, text in made.called.items()}
+
+
+def write(tree: Path, name: str, text: str) -> None:
+    file = tree / ".github" / "workflows" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def test_the_jobs_of_called_workflows_are_rewritten_too() -> None:
+    """Those of this library, and those that they call in turn; each by where it is read from."""
+    made = copy(f"on: push\njobs: {{gpu: {{uses: {GPU_JOB}, with: {{run: make}}}}}}")
+    loop = ("start", "test", "watch", "stop")
+    assert made.jobs == (
+        ("gpu", "gate"),
+        *(("gpu", "loop", job) for job in loop),
+        ("gpu", "result"),
+    )
+    files = called(made)
+    assert files.keys() == {"gpu-job.yml", "gpu-loop.yml"}
+    assert files["gpu-job.yml"]["jobs"]["loop"]["uses"] == LOOP
+    assert {files["gpu-loop.yml"]["jobs"][job]["runs-on"] for job in loop} == {LABEL}
+    assert made.references == {"any-owner/gpu-ci@v1"}
+
+
+def test_actions_of_the_commit_that_is_called_get_this_machine() -> None:
+    """`$/` in this library's workflow is this library, at the ref that the user wrote."""
+    made = copy(f"on: push\njobs: {{gpu: {{uses: {LOOP}, with: {{run: make}}}}}}")
+    steps = called(made)["gpu-loop.yml"]["jobs"]["start"]["steps"]
+    (start,) = (step for step in steps if "uses" in step)
+    assert start["uses"] == "any-owner/gpu-ci/action-start@v1"
+    assert start["with"]["provider"] == "local"
+    assert start["with"]["profile"] == "${{ inputs.profile }}"
+    token = "${{ secrets.github-token || secrets.app-private-key }}"
+    assert start["with"]["github-token"] == token
+
+
+def test_what_a_call_says_and_does_not_get_is_told_once() -> None:
+    """By the words of the user's own file, not by those of the workflow that is called."""
+    given = "{run: make, provider: ec2, region: eu-west-1, gpus: 2}"
+    made = copy(f"on: push\njobs: {{gpu: {{uses: {LOOP}, with: {given}}}}}")
+    assert made.notes == (
+        "Job gpu, gpu-loop.yml: provider is local, not ec2; region is left out; gpus is 0, not 2.",
+    )
+    assert json.loads(made.content)["jobs"]["gpu"]["with"]["gpus"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        ("with: {rnu: make, run: make}", "input rnu is unknown"),
+        ("with: {provider: ec2}", "input run is missing"),
+        ("with: {run: make}, secrets: {token: t}", "secret token is unknown"),
+    ],
+)
+def test_a_call_that_github_would_refuse_is_refused(call: str, problem: str) -> None:
+    """act takes it, and what was not given is empty."""
+    assert problems_of(f"on: push\njobs: {{a: {{uses: {LOOP}, {call}}}}}") == (
+        f"Job a: {problem}.",
+    )
+
+
+@pytest.mark.parametrize("own", ["./", "$/"])
+def test_workflows_of_the_same_repository_are_called(own: str, tmp_path: Path) -> None:
+    """By either spelling; their secrets and variables are found, and one may call another."""
+    write(
+        tmp_path,
+        "one.yml",
+        f"on: workflow_call\njobs: {{b: {{uses: {own}.github/workflows/two.yml}}}}",
+    )
+    inner = "{runs-on: x, env: {A: '${{ secrets.DEEP }}', B: '${{ vars.SIZE }}'}}"
+    write(tmp_path, "two.yml", f"on: {{workflow_call: }}\njobs: {{c: {inner}}}")
+    call = f"{{uses: {own}.github/workflows/one.yml, secrets: inherit}}"
+    made = copy(f"on: push\njobs: {{a: {call}}}", tree=tmp_path)
+    assert made.jobs == (("a", "b", "c"),)
+    assert "DEEP" in made.secrets
+    assert made.variables == {"SIZE"}
+    assert called(made).keys() == {"one.yml", "two.yml"}
+
+
+def test_a_workflow_that_calls_itself_is_refused(tmp_path: Path) -> None:
+    """GitHub allows ten levels."""
+    call = "jobs: {a: {uses: ./.github/workflows/one.yml}}"
+    write(tmp_path, "one.yml", f"on: workflow_call\n{call}")
+    with pytest.raises(BadInputs, match=r"workflows/one\.yml"):
+        copy(f"on: push\n{call}", tree=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ('{"id": "test" }', "test"),
+        ('{"id": "test", "name": "Test it" }', "Test it"),
+        ('{"id": "a", "matrix": {"x": 1, "y": "z"} }{"id": "b", "name": "B" }', "a (1, z) / B"),
+        ('{"id": "a", "matrix": null }', "a"),
+    ],
+)
+def test_a_job_has_the_name_that_github_gives_it(path: str, name: str) -> None:
+    """Its callers before it, its matrix' values behind it."""
+    assert act_job.shown_name(path) == name
+
+
+@pytest.mark.parametrize(
+    ("job", "name"),
+    [
+        ("name: Plain", '"name": "Plain"'),
+        (
+            'name: "{It\'s} ${{ inputs.x }}!"',
+            "\"name\": ${{ toJSON(format('{{It''s}} {0}!', ( inputs.x ))) }}",
+        ),
+        ("strategy: {matrix: {x: [1]}}", '"matrix": ${{ toJSON(matrix) }}'),
+        ("name: 'n', strategy: {matrix: {x: [1]}}", '"name": "n", "matrix": ${{ toJSON(matrix) }}'),
+    ],
+)
+def test_the_name_that_act_knows_becomes_that_path(job: str, name: str) -> None:
+    """Expressions in it are left to act."""
+    made = copy(f"on: push\njobs: {{a: {{runs-on: x, {job}}}}}")
+    written = json.loads(made.content)["jobs"]["a"]["name"]
+    assert written == f'{act_job.MARK}{{"id": "a", {name} }}'
+
+
+def test_what_a_rerun_keeps_does_nothing() -> None:
+    """Its outputs are those of the earlier attempt, and it is not among the jobs that run."""
+    text = "on: push\njobs: {a: {runs-on: x, outputs: {o: no}}, b: {needs: a, runs-on: x}}"
+    kept = {"a": Kept(conclusion="success", outputs={"o": "yes"})}
+    made = copy(text, kept=kept)
+    assert made.jobs == (("b",),)
+    job = json.loads(made.content)["jobs"]["a"]
+    assert (job["outputs"], job["if"], job["steps"]) == (
+        {"o": "yes"},
+        "always()",
+        [{"run": "true"}],
+    )
+
+
+def test_an_event_can_be_asked_for() -> None:
+    """One that the workflow does not listen to is refused."""
+    text = "on: [push, pull_request]\njobs: {a: {runs-on: x}}"
+    assert copy(text, event="pull_request").event == "pull_request"
+    with pytest.raises(BadInputs, match="the demo can send schedule"):
+        copy(text, event="schedule")
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        (
+            "profiles: {a: {provider: ec2, machine: x, region: [r], max-lifetime-minutes: 5}, b: {}}",
+            {"profiles": {"a": {"provider": "local", "max-lifetime-minutes": 5}, "b": {}}},
+        ),
+        ("profiles: [a]", {"profiles": ["a"]}),
+        ("other: 1", {"other": 1}),
+    ],
+)
+def test_profiles_lose_what_only_a_cloud_knows(text: str, made: dict[str, Any]) -> None:
+    """What is wrong with the file stays wrong, for the action to say so."""
+    assert yaml.safe_load(for_this_machine(text)) == made
+
+
+def test_a_file_of_profiles_that_cannot_be_read_stays() -> None:
+    """It is the action that says what is wrong with it."""
+    assert for_this_machine("a: [") == "a: ["

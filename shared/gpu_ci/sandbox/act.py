@@ -22,25 +22,29 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from gpu_ci.cancellation import Cancellation
 from gpu_ci.errors import BadInputs, EnvironmentBroken
+from gpu_ci.sandbox import act_job
 from gpu_ci.sandbox.act_copy import copy_workflow
-from gpu_ci.sandbox.act_stage import Stage
+from gpu_ci.sandbox.act_records import Records
+from gpu_ci.sandbox.act_stage import Stage, Trigger
 from gpu_ci.sandbox.demo import DemoFailed, Timeline
 from gpu_ci.sandbox.world import REPOSITORY, World, new_run_id, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gpu_ci.sandbox.act_copy import Copy
+    from gpu_ci.sandbox.records import Conclusion
 
 # After a signal act runs the steps with `if: always()` and ends within this time.
 END_SECONDS: Final = 20.0
 LOOK_SECONDS: Final = 0.05
 # By this variable, whose value is the run's own folder, every process of a step is known.
 MARKER: Final = "XDG_CACHE_HOME"
+UNFINISHED: Final = "unfinished"
 # Commands that a step gives its runner and whose text is for people.
 SHOWN_COMMANDS: Final = {"error", "warning", "notice"}
 
@@ -66,10 +70,13 @@ def demo_workflow(file: Path) -> None:
 class Outcome:
     """What act told: each job's conclusion, every line that a step printed, and its exit code.
 
-    `said` are the lines of act itself that belong to no job.
+    Jobs go by their names on GitHub, those that did not begin by their ids. `said` are the lines of
+    act itself that belong to no job; `outputs` and `summaries` those of each job.
     """
 
     exit_code: int = 0
+    summaries: dict[str, str] = field(default_factory=dict)
+    outputs: dict[str, dict[str, str]] = field(default_factory=dict)
     conclusions: dict[str, str] = field(default_factory=dict)
     lines: list[tuple[str, str]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
@@ -108,27 +115,69 @@ def _failures(outcome: Outcome) -> list[str]:
     return []
 
 
-def run_workflow(file: Path, world: World, timeline: Timeline) -> Outcome:
-    """Run a workflow file in a new run of the world's repository.
+def run_workflow(
+    file: Path, world: World, timeline: Timeline, trigger: Trigger | None = None
+) -> Outcome:
+    """Run a workflow file in a new run of the world's repository, or in another attempt of its run.
 
     Raises BadInputs when act cannot run it, EnvironmentBroken without act.
     """
     program = find_act()
+    trigger = trigger or Trigger()
     if not file.is_file():
         raise BadInputs([f"There is no workflow file {file}."])
-    world.run_id = world.served.github.start_run(REPOSITORY, new_run_id(), name=file.name).id
-    stage = Stage.build(world, file)
-    copy = copy_workflow(file.read_text(), stage.place())
+    _begin_run(world, file.name, trigger)
+    stage = Stage.build(world, file, trigger)
+    copy = copy_workflow(file.read_text(), stage.place(), trigger.event, trigger.kept)
     stage.lay_out(copy)
     _tell(copy, file, world, timeline)
-    watch = Watch(timeline=timeline)
+    watch = Watch(timeline=timeline, records=Records(world=world))
     with _running([program, *stage.arguments(copy)], stage.env()) as process:
         for line in process.stdout or ():
             watch.follow(line.rstrip("\n"))
         watch.outcome.exit_code = process.wait()
-    skipped = [job for job in copy.jobs if job not in watch.begun]
-    watch.outcome.conclusions |= dict.fromkeys(skipped, "skipped")
+    _conclude(copy.jobs, watch)
+    watch.outcome.outputs |= _outputs(world, stage.folder / "ended")
     return watch.outcome
+
+
+def _begin_run(world: World, name: str, trigger: Trigger) -> None:
+    """Begin a run, or a further attempt of the world's run with the jobs that it keeps."""
+    github = world.served.github
+    if trigger.attempt == 1:
+        event = trigger.event or "push"
+        world.run_id = github.start_run(REPOSITORY, new_run_id(), name=name, event=event).id
+        return
+    github.set_run(world.run_id, attempt=trigger.attempt)
+    for job, kept in trigger.kept.items():
+        made = github.queue_job(world.run_id, job, [act_job.NO_LABEL])
+        github.set_job(made.id, status="completed", conclusion=cast("Conclusion", kept.conclusion))
+
+
+def _conclude(paths: Sequence[tuple[str, ...]], watch: Watch) -> None:
+    """Say of what did not begin whether it was skipped, or act ended before it.
+
+    act ends a run once a called workflow has failed, when GitHub would go on outside of that call.
+    """
+    calls = {path[:-1] for path in watch.failed} - {()}
+    for path in (path for path in paths if path not in watch.begun):
+        cut_short = calls and not any(path[: len(call)] == call for call in calls)
+        shown = act_job.SEPARATOR.join(path if cut_short else _unbegun(path, watch.begun))
+        watch.outcome.conclusions[shown] = UNFINISHED if cut_short else "skipped"
+        if cut_short:
+            watch.timeline.note(f"Job {shown} was not run: act ends with a call that has failed.")
+
+
+def _unbegun(path: tuple[str, ...], begun: set[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the outermost call above a job in which nothing began, which is all that GitHub shows."""
+    parts = {each[:end] for each in begun for end in range(len(each) + 1)}
+    return next(path[:end] for end in range(1, len(path) + 1) if path[:end] not in parts)
+
+
+def _outputs(world: World, folder: Path) -> dict[str, dict[str, str]]:
+    """Return the outputs that each job had at its end."""
+    names = {str(job.id): job.name for job in world.served.github.all_jobs()}
+    return {names[file.name]: json.loads(file.read_text()) for file in folder.iterdir()}
 
 
 def find_act() -> str:
@@ -144,7 +193,8 @@ def find_act() -> str:
 
 def _tell(copy: Copy, file: Path, world: World, timeline: Timeline) -> None:
     timeline.note(f"A stand-in for GitHub is at {world.served.url}, with {REPOSITORY}.")
-    timeline.note(f"act runs a copy of {file.name}, event {copy.event}: {', '.join(copy.jobs)}.")
+    jobs = ", ".join(act_job.SEPARATOR.join(path) for path in copy.jobs)
+    timeline.note(f"act runs a copy of {file.name}, event {copy.event}: {jobs}.")
     timeline.note(
         "Every step runs on this machine as you. A job for a rented machine begins when the runner "
         "that start brought up has taken a job with its label, and holds that runner to its end."
@@ -155,32 +205,50 @@ def _tell(copy: Copy, file: Path, world: World, timeline: Timeline) -> None:
 
 @dataclass(kw_only=True)
 class Watch:
-    """Reads what act tells, one JSON object a line, and prints what people want to see of it."""
+    """Reads what act tells, one JSON object a line, and prints what people want to see of it.
+
+    Steps, and what their commands leave on a job's page, go to the record of that job.
+    """
 
     timeline: Timeline
+    records: Records
     outcome: Outcome = field(default_factory=Outcome)
-    begun: set[str] = field(default_factory=set)
+    begun: set[tuple[str, ...]] = field(default_factory=set)
+    failed: set[tuple[str, ...]] = field(default_factory=set)
 
     def follow(self, line: str) -> None:
         told = _read(line)
-        job = _job_name(told)
-        if not job:
+        path = _path(told)
+        if not path:
             self.outcome.said.append(told.get("msg", line))
             return
-        self._note_begin(told["jobID"], job)
+        job = act_job.shown_name(path)
+        self._note_begin(act_job.ids(path), job)
         shown = _shown(told)
         if shown:
             self.outcome.lines.append((job, shown))
             self.timeline.quote(job, shown)
+        self.records.step(job, told)
+        if told.get("command") in SHOWN_COMMANDS:
+            self.records.annotate(job, told)
+        # What a step inside of an action writes is told again for the action's own step.
+        if told.get("command") == "summary" and len(told.get("stepID", [])) == 1:
+            before = self.outcome.summaries.get(job, "")
+            self.outcome.summaries[job] = before + told["content"]
         if "jobResult" in told:
             self.outcome.conclusions[job] = told["jobResult"]
+            self._note_end(act_job.ids(path), told["jobResult"])
             self.timeline.note(f"Job {job}: {told['jobResult']}.")
 
-    def _note_begin(self, job_id: str, job: str) -> None:
-        self.begun.add(job_id)
+    def _note_begin(self, ids: tuple[str, ...], job: str) -> None:
+        self.begun.add(ids)
         if job not in self.outcome.conclusions:
-            self.outcome.conclusions[job] = "unfinished"
+            self.outcome.conclusions[job] = UNFINISHED
             self.timeline.note(f"Job {job}: begins.")
+
+    def _note_end(self, ids: tuple[str, ...], result: str) -> None:
+        if result == "failure":
+            self.failed.add(ids)
 
 
 def _read(line: str) -> dict[str, Any]:
@@ -192,10 +260,10 @@ def _read(line: str) -> dict[str, Any]:
     return told if isinstance(told, dict) else {}
 
 
-def _job_name(told: dict[str, Any]) -> str:
-    """Return the job as GitHub names it: its id, and its matrix' values behind it."""
-    values = ", ".join(str(value) for value in (told.get("matrix") or {}).values())
-    return str(told.get("jobID", "")) + (f" ({values})" if values else "")
+def _path(told: Mapping[str, Any]) -> str:
+    """Return the path of the job's names; act puts callers before it and numbers legs behind it."""
+    marked = str(told.get("job", "")).partition(act_job.MARK)[2]
+    return marked[: marked.rfind("}") + 1]
 
 
 def _shown(told: dict[str, Any]) -> str:

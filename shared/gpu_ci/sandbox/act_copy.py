@@ -1,12 +1,15 @@
-"""The copy of a workflow file that act can run against the sandbox. No I/O but reading actions.
+"""The copy of a workflow file, and of those that it calls, that act can run against the sandbox.
 
-What is changed, and nothing else:
+No I/O but reading actions and workflows. What is changed, and nothing else:
 
 * every job asks for one label, `this-machine`, which act is told about;
 * every job gets a first and a last step (`act_job.py`) that keep the sandbox's record of it; in a
   job whose `runs-on` comes from another job's outputs they make the rented runner hold that job;
+* every job has as its name the path of its names (`act_job.shown_name` reads it): act itself does
+  not tell which call a job of a called workflow belongs to;
 * the actions of this library get the local provider, and lose what only a cloud knows;
-* steps that only log in to a cloud are left out;
+* steps that log in to a cloud, or keep files at GitHub, are left out (`act_steps.py`);
+* `concurrency` is left out, which act does not keep and of which it does not know all;
 * one event triggers it, without filters.
 """
 
@@ -22,198 +25,209 @@ import yaml
 
 from gpu_ci.errors import BadInputs
 from gpu_ci.sandbox import act_job
-from gpu_ci.sandbox.world import REPOSITORY
+from gpu_ci.sandbox.act_calls import LEVELS, Origin, Reference, call_problems, find_workflow
+from gpu_ci.sandbox.act_steps import EXPRESSION, TOKEN, Met, Place, Steps
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
 LABEL: Final = "this-machine"
-# `$/action` is an action of the sandbox's repository at this ref, and act is told where that is.
-SELF_REF: Final = "self"
-TOKEN: Final = "GPU_CI_DEMO_TOKEN"  # noqa: S105 -- the name of a secret
 ENTER: Final = "gpu-ci-enter"
 LEAVE: Final = "gpu-ci-leave"
+# The input of a called workflow by which its jobs learn the path of names above them.
+CALLER: Final = "gpu-ci-caller"
 EVENTS: Final = ("push", "workflow_dispatch", "pull_request", "schedule")
-OURS: Final = re.compile(r"(?P<repository>[\w.-]+/gpu-ci)/(?P<folder>action-[\w-]+)@(?P<ref>\S+)")
-CHECKOUT: Final = re.compile(r"actions/checkout@\S+")
-LOGIN: Final = re.compile(
-    r"(?:aws-actions/configure-aws-credentials|azure/login|google-github-actions/auth)@\S+"
-)
-EXPRESSION: Final = re.compile(r"\s*\$\{\{(?P<inner>(?:(?!\}\}).)*)\}\}\s*", re.DOTALL)
-NAMED: Final = r"\b{0}(?:\.([A-Za-z_]\w*)|\[\s*'([A-Za-z_]\w*)'\s*\])"
-# Inputs of our actions that mean nothing here, or that must not be done to this machine.
-LEFT_OUT: Final = {
-    "machine-name", "region", "market", "image", "disk-gb", "organization", "runner-group",
-    "setup-script", "github-api-url", "app-id", "app-private-key", "cache-dir",
-}  # fmt: skip
+NAMED: Final = r"\b{0}(?:\.([A-Za-z_][\w-]*)|\[\s*'([A-Za-z_][\w-]*)'\s*\])"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where a copy will run: what its steps are told.
+class Kept:
+    """A job that a re-run does not run again: its conclusion and its outputs."""
 
-    `actions` is this library's checkout, `tree` the repository that the workflow is in; `options`
-    are the local provider's; `gpus` "" leaves the workflow's own number; `python` and `script` run
-    `act_job.py`; `env` is what that script reads.
-    """
-
-    actions: Path
-    tree: Path
-    options: str
-    gpus: str
-    python: str
-    script: str
-    env: Mapping[str, str]
+    conclusion: str
+    outputs: Mapping[str, str]
 
 
 @dataclass(kw_only=True)
 class Copy:
-    """A workflow that act can run: its content as JSON (which is YAML), and what it refers to."""
+    """A workflow that act can run: its content as JSON (which is YAML), and what it refers to.
+
+    `jobs` are the paths of ids of all that run a step, `called` the workflows that it calls, with
+    their content, by where they are read from.
+    """
 
     event: str
     content: str
-    jobs: tuple[str, ...]
+    jobs: tuple[tuple[str, ...], ...]
+    called: Mapping[Reference, str]
     references: frozenset[str]
     secrets: frozenset[str]
     variables: frozenset[str]
     notes: tuple[str, ...]
 
 
-def copy_workflow(text: str, place: Place) -> Copy:
-    """Rewrite a workflow file. Raises BadInputs with everything in it that act cannot run here."""
+def copy_workflow(
+    text: str, place: Place, event: str = "", kept: Mapping[str, Kept] | None = None
+) -> Copy:
+    """Rewrite a workflow file for an event, by default the first of `EVENTS` that it listens to.
+
+    Of the jobs in `kept` only conclusion and outputs are left. Raises BadInputs with everything in
+    it that act cannot run here.
+    """
+    workflow = _read(text)
+    rewriting = _Rewriting(place=place, texts=[text])
+    jobs = rewriting.jobs(workflow, Origin.of_tree(place.tree), ())
+    event = rewriting.event(workflow.get("on"), event)
+    if rewriting.met.problems:
+        raise BadInputs(_once(rewriting.met.problems))
+    triggers = {event: _inputs_of(workflow["on"]) if event == "workflow_dispatch" else None}
+    jobs |= {name: _kept(workflow["jobs"][name], job) for name, job in (kept or {}).items()}
+    return Copy(
+        event=event,
+        content=json.dumps({**_plain(workflow), "on": triggers, "jobs": jobs}, indent=1),
+        jobs=tuple(path for path in rewriting.paths if path[0] not in (kept or {})),
+        called=rewriting.called,
+        references=frozenset(rewriting.met.references),
+        secrets=_named("secrets", rewriting.texts) | {TOKEN, "GITHUB_TOKEN"},
+        variables=_named("vars", rewriting.texts),
+        notes=tuple(_once(rewriting.met.notes)),
+    )
+
+
+def _read(text: str) -> dict[str, Any]:
     workflow = yaml.load(text, Loader=_Loader)  # noqa: S506 -- it is a SafeLoader
     if not isinstance(workflow, dict) or not isinstance(workflow.get("jobs"), dict):
         raise BadInputs(["This is not a workflow file: it has no jobs."])
-    rewriting = _Rewriting(place=place)
-    jobs = {name: rewriting.job(name, job) for name, job in workflow["jobs"].items()}
-    event = rewriting.event(workflow.get("on"))
-    if rewriting.problems:
-        raise BadInputs(rewriting.problems)
-    triggers = {event: _inputs_of(workflow["on"]) if event == "workflow_dispatch" else None}
-    return Copy(
-        event=event,
-        content=json.dumps({**workflow, "on": triggers, "jobs": jobs}, indent=1),
-        jobs=tuple(jobs),
-        references=frozenset(rewriting.references),
-        secrets=_named("secrets", text) | {TOKEN, "GITHUB_TOKEN"},
-        variables=_named("vars", text),
-        notes=tuple(rewriting.notes),
-    )
+    return workflow
+
+
+def _plain(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key != "concurrency"}
+
+
+def _once(lines: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(lines))
 
 
 def _inputs_of(triggers: Any) -> Any:
     return triggers["workflow_dispatch"] if isinstance(triggers, Mapping) else None
 
 
-def _named(context: str, text: str) -> frozenset[str]:
-    found = re.findall(NAMED.format(context), text)
+def _named(context: str, texts: Sequence[str]) -> frozenset[str]:
+    found = re.findall(NAMED.format(context), "\n".join(texts))
     return frozenset(dotted or indexed for dotted, indexed in found)
+
+
+def _kept(job: Mapping[str, Any], kept: Kept) -> dict[str, Any]:
+    """Return a job that ends as the one of an earlier attempt did, and does nothing."""
+    return {
+        **({"needs": job["needs"]} if "needs" in job else {}),
+        "if": "always()" if kept.conclusion == "success" else "false",
+        "runs-on": LABEL,
+        "outputs": dict(kept.outputs),
+        "steps": [{"run": "true"}],
+    }
 
 
 @dataclass(kw_only=True)
 class _Rewriting:
-    """One pass over a workflow, which collects what it meets."""
+    """One pass over a workflow and those that it calls, which collects what it meets.
+
+    `texts` are the files of the user's repository, in which secrets and variables are named.
+    """
 
     place: Place
-    problems: list[str] = field(default_factory=list)
-    references: set[str] = field(default_factory=set)
-    notes: list[str] = field(default_factory=list)
+    texts: list[str]
+    met: Met = field(default_factory=Met)
+    paths: list[tuple[str, ...]] = field(default_factory=list)
+    called: dict[Reference, str] = field(default_factory=dict)
 
-    def event(self, triggers: Any) -> str:
-        """Return the event that is sent: the first of `EVENTS` that the workflow listens to."""
+    def event(self, triggers: Any, asked: str) -> str:
+        """Return the event that is sent."""
         names = [triggers] if isinstance(triggers, str) else list(triggers or [])
-        event = next((event for event in EVENTS if event in names), "")
+        events = [asked] if asked else EVENTS
+        event = next((event for event in events if event in names), "")
         if not event:
-            self.problems.append(
+            self.met.problems.append(
                 f"The workflow is triggered by {', '.join(names) or 'nothing'}; "
-                f"the demo can send {', '.join(EVENTS)}."
+                f"the demo can send {', '.join(events)}."
             )
         return event
 
-    def job(self, name: str, job: dict[str, Any]) -> dict[str, Any]:
-        """Return the job as act will run it."""
+    def jobs(
+        self, workflow: Mapping[str, Any], origin: Origin, above: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Return the jobs of a file; `above` are the ids of the jobs by which it is called."""
+        return {
+            name: self._job(job, origin, (*above, name)) for name, job in workflow["jobs"].items()
+        }
+
+    def _job(self, job: dict[str, Any], origin: Origin, path: tuple[str, ...]) -> dict[str, Any]:
         if "uses" in job:
-            self.problems.append(
-                f"Job {name} calls the workflow {job['uses']}; the demo runs plain jobs only."
+            return self._call(job, origin, path)
+        self.paths.append(path)
+        name = act_job.SEPARATOR.join(path)
+        self.met.problems += [
+            f"Job {name} has {key}, which needs a container engine."
+            for key in ("container", "services")
+            if key in job
+        ]
+        steps = Steps(job=name, origin=origin, place=self.place, met=self.met)
+        env = self._env(job, path)
+        return {
+            **_plain(job),
+            "name": act_job.MARK + _name(job, path),
+            "runs-on": LABEL,
+            "steps": [_enter(name, env), *steps.of(job.get("steps", [])), _leave(name, env, job)],
+        }
+
+    def _call(self, job: dict[str, Any], origin: Origin, path: tuple[str, ...]) -> dict[str, Any]:
+        """Return a job that calls a workflow, of which a copy is made too."""
+        name = act_job.SEPARATOR.join(path)
+        found = find_workflow(job["uses"], origin, self.place.actions)
+        if not found or len(path) >= LEVELS:
+            self.met.problems.append(
+                f"Job {name} calls the workflow {job['uses']}, which cannot be had here: the demo "
+                "is offline and knows gpu-ci's own workflows and those of the same repository."
             )
             return job
-        for key in ("container", "services"):
-            if key in job:
-                self.problems.append(f"Job {name} has {key}, which needs a container engine.")
-        steps = [
-            self._step(name, step)
-            for step in job.get("steps", [])
-            if not self._is_login(name, step)
-        ]
-        env = self._env(name, job)
-        return {**job, "runs-on": LABEL, "steps": [_enter(name, env), *steps, _leave(name, env)]}
+        self.met.references.add(f"{found.origin.repository}@{found.origin.ref}")
+        declared = self._copy_called(found, path)
+        self.met.problems += [f"Job {name}: {each}." for each in call_problems(job, declared)]
+        given = job.get("with") or {}
+        if found.origin.shipped and not origin.shipped:
+            steps = Steps(job=name, origin=origin, place=self.place, met=self.met)
+            given = steps.of_call(found.file.name, given, declared.get("inputs") or {})
+        return {**_plain(job), "uses": found.uses, "with": {**given, CALLER: _name(job, path)}}
 
-    def _env(self, name: str, job: Mapping[str, Any]) -> dict[str, str]:
+    def _copy_called(self, called: Reference, path: tuple[str, ...]) -> Mapping[str, Any]:
+        """Make the copy of a called workflow; return what it declares of inputs and secrets."""
+        text = called.file.read_text()
+        if not called.origin.shipped:
+            self.texts.append(text)
+        workflow = _read(text)
+        triggers = workflow.get("on")
+        if triggers != "workflow_call" and "workflow_call" not in (triggers or {}):
+            self.met.problems.append(f"{called.path} cannot be called: it has no workflow_call.")
+            return {}
+        declared = (triggers.get("workflow_call") if isinstance(triggers, Mapping) else None) or {}
+        inputs = {**(declared.get("inputs") or {}), CALLER: {"type": "string", "default": ""}}
+        on = {"workflow_call": {**declared, "inputs": inputs}}
+        jobs = self.jobs(workflow, called.origin, path)
+        self.called[called] = json.dumps({**_plain(workflow), "on": on, "jobs": jobs}, indent=1)
+        return declared
+
+    def _env(self, job: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, str]:
         """Return what the first and the last step are told."""
         told = {
             **self.place.env,
             "PYTHON": self.place.python,
             "SCRIPT": self.place.script,
-            "NAME": name,
+            "NAME": _name(job, path),
             "RUNS_ON": _labels(job.get("runs-on", "")),
             "RENTED": "true" if is_rented(job) else "",
-            "MATRIX": "${{ toJSON(matrix) }}" if _has_matrix(job) else "",
         }
         return {f"{act_job.PREFIX}{key}": value for key, value in told.items()}
-
-    def _is_login(self, job: str, step: Mapping[str, Any]) -> bool:
-        login = LOGIN.fullmatch(step.get("uses", ""))
-        if login:
-            self.notes.append(f"Job {job}: {login[0].partition('@')[0]} is left out.")
-        return login is not None
-
-    def _step(self, job: str, step: dict[str, Any]) -> dict[str, Any]:
-        uses = step.get("uses")
-        if uses is None or CHECKOUT.fullmatch(uses):
-            return step
-        ours = OURS.fullmatch(uses)
-        if ours and (self.place.actions / ours["folder"] / "action.yml").exists():
-            self.references.add(f"{ours['repository']}@{ours['ref']}")
-            return {**step, "with": self._inputs(job, ours["folder"], step.get("with") or {})}
-        if uses.startswith("$/"):
-            return {**step, "uses": f"{REPOSITORY}{uses[1:]}@{SELF_REF}"}
-        if not self._is_local(uses):
-            self.problems.append(
-                f"Job {job} uses {uses}, which cannot be fetched here: the demo is offline and "
-                "knows actions/checkout, gpu-ci's own actions and those of the same repository."
-            )
-        return step
-
-    def _is_local(self, uses: str) -> bool:
-        return uses.startswith("./") and (self.place.tree / uses).is_dir()
-
-    def _inputs(self, job: str, folder: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return one of our action's inputs for this machine, and note what was changed."""
-        action = yaml.safe_load((self.place.actions / folder / "action.yml").read_text())
-        chosen = "provider" if "provider" in action["inputs"] else "providers"
-        forced = {}
-        if chosen == "provider" or given.get(chosen):
-            forced = {chosen: "local", "provider-options": self.place.options}
-        if self.place.gpus:
-            forced["gpus"] = self.place.gpus
-        if given.get("app-id"):
-            forced["github-token"] = f"${{{{ secrets.{TOKEN} }}}}"
-        forced = {name: value for name, value in forced.items() if name in action["inputs"]}
-        out = LEFT_OUT | ({"machine"} if folder == "action-start" else set())
-        kept = {name: value for name, value in given.items() if name not in out}
-        self._note(job, folder, given, {**kept, **forced})
-        return {**kept, **forced}
-
-    def _note(
-        self, job: str, folder: str, given: Mapping[str, Any], now: Mapping[str, Any]
-    ) -> None:
-        changed = [
-            f"{name} is {now[name]}, not {value}" if name in now else f"{name} is left out"
-            for name, value in given.items()
-            if str(now.get(name)) != str(value)
-        ]
-        if changed:
-            self.notes.append(f"Job {job}, {folder}: {'; '.join(changed)}.")
 
 
 def is_rented(job: Mapping[str, Any]) -> bool:
@@ -226,8 +240,28 @@ def is_rented(job: Mapping[str, Any]) -> bool:
     )
 
 
-def _has_matrix(job: Mapping[str, Any]) -> bool:
-    return "matrix" in (job.get("strategy") or {})
+def _name(job: Mapping[str, Any], path: tuple[str, ...]) -> str:
+    """Return text that becomes the path of the job's names, as `act_job.shown_name` reads it."""
+    above = f"${{{{ inputs.{CALLER} }}}}" if len(path) > 1 else ""
+    level = [f'"id": {json.dumps(path[-1])}']
+    named = str(job.get("name", ""))
+    if named:
+        level.append(f'"name": {_as_json(named)}')
+    if "matrix" in (job.get("strategy") or {}) and "${{" not in named:
+        level.append('"matrix": ${{ toJSON(matrix) }}')
+    return f"{above}{{{', '.join(level)} }}"
+
+
+def _as_json(text: str) -> str:
+    """Return an expression whose value is that of a text with expressions, as JSON."""
+    parts = re.split(r"\$\{\{((?:(?!\}\}).)*)\}\}", text, flags=re.DOTALL)
+    if len(parts) == 1:
+        return json.dumps(text)
+    literal = [part.replace("'", "''").replace("{", "{{").replace("}", "}}") for part in parts[::2]]
+    form = (
+        "".join(f"{before}{{{number}}}" for number, before in enumerate(literal[:-1])) + literal[-1]
+    )
+    return f"${{{{ toJSON(format('{form}', {', '.join(f'({each})' for each in parts[1::2])})) }}}}"
 
 
 def _labels(asked: Any) -> str:
@@ -247,13 +281,16 @@ def _enter(job: str, env: Mapping[str, str]) -> dict[str, Any]:
     return _ours(ENTER, f"Sandbox: job {job} begins", "enter", env)
 
 
-def _leave(job: str, env: Mapping[str, str]) -> dict[str, Any]:
-    outputs = {
+def _leave(job: str, env: Mapping[str, str], written: Mapping[str, Any]) -> dict[str, Any]:
+    outputs = (written.get("outputs") or {}).items()
+    values = ", ".join(f"{json.dumps(name)}: {_as_json(str(value))}" for name, value in outputs)
+    told = {
         f"{act_job.PREFIX}JOB": f"${{{{ steps.{ENTER}.outputs.job }}}}",
         f"{act_job.PREFIX}END": f"${{{{ steps.{ENTER}.outputs.end }}}}",
         f"{act_job.PREFIX}STATUS": "${{ job.status }}",
+        f"{act_job.PREFIX}OUTPUTS": f"{{{values} }}",
     }
-    step = _ours(LEAVE, f"Sandbox: job {job} ends", "leave", {**env, **outputs})
+    step = _ours(LEAVE, f"Sandbox: job {job} ends", "leave", {**env, **told})
     return {**step, "if": "always()"}
 
 

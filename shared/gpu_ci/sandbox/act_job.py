@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 import urllib.request
 import uuid
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PREFIX: Final = "GPU_CI_DEMO_"
+# Before the path of a job's names, which is the name that act knows the job by.
+MARK: Final = "gpu-ci-job:"
+SEPARATOR: Final = " / "
+# Labels of machines that are not rented, in a job whose `runs-on` only may be.
+HOSTED: Final = re.compile(r"(?:ubuntu|windows|macos)-[\w.-]+")
+HOSTED_GROUP: Final = "GitHub Actions"
 PICKUP_SECONDS: Final = 60.0
 END_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 0.1
@@ -33,14 +43,15 @@ def main() -> None:
 def enter() -> None:
     """Make the record; for a rented machine wait until its runner has begun the job."""
     labels = read_labels(given("RUNS_ON"))
-    if given("RENTED"):
+    if given("RENTED") and not any(HOSTED.fullmatch(label) for label in labels):
         enter_rented(labels)
     else:
         # Without a label (only a group) any idle runner would take it.
         order = {"run": int(given("RUN")), "name": name(), "labels": labels or [NO_LABEL]}
         job = ask("POST", "jobs", order)
         runner = f"Hosted Agent {name()}"
-        ask("PATCH", f"jobs/{job['id']}", {"status": "in_progress", "runner_name": runner})
+        begun = {"status": "in_progress", "runner_name": runner, "group_name": HOSTED_GROUP}
+        ask("PATCH", f"jobs/{job['id']}", begun)
         tell("GITHUB_OUTPUT", "job", job["id"])
         tell("GITHUB_ENV", "RUNNER_NAME", runner)
 
@@ -50,7 +61,8 @@ def enter_rented(labels: list[str]) -> None:
         sys.exit(
             "runs-on is empty: the job that should have set it did not. Nothing would run this."
         )
-    check_runner(labels)
+    if os.environ.get("GITHUB_RUN_ATTEMPT", "1") == "1":
+        check_runner(labels)  # in a later attempt a job beside this one may bring it
     end = Path(given("ENDS")) / uuid.uuid4().hex
     order = {
         "run": int(given("RUN")),
@@ -86,6 +98,7 @@ def leave() -> None:
     job_id, status = given("JOB"), given("STATUS")
     if not job_id:
         return
+    (Path(given("ENDED")) / job_id).write_text(given("OUTPUTS"))
     if not given("END") or ask("GET", f"jobs/{job_id}")["status"] == "queued":
         ask("PATCH", f"jobs/{job_id}", {"conclusion": status})
         return
@@ -112,12 +125,8 @@ def wait_while(job_id: str, status: str, seconds: float) -> dict[str, Any]:
 def read_labels(text: str) -> list[str]:
     """Read `runs-on`: JSON strings and lists of them, one after the other."""
     labels: list[str] = []
-    decoder = json.JSONDecoder()
-    rest = text.strip()
-    while rest:
-        value, used = decoder.raw_decode(rest)
+    for value in read_values(text):
         labels += value if isinstance(value, list) else [value]
-        rest = rest[used:].strip()
     if not all(labels):
         sys.exit(
             "runs-on is empty: the job that should have set it did not. Nothing would run this."
@@ -125,11 +134,37 @@ def read_labels(text: str) -> list[str]:
     return labels
 
 
+def read_values(text: str) -> Iterator[Any]:
+    """Read JSON values, one after the other."""
+    decoder = json.JSONDecoder()
+    rest = text.strip()
+    while rest:
+        value, used = decoder.raw_decode(rest)
+        yield value
+        rest = rest[used:].strip()
+
+
 def name() -> str:
-    """Return the job's name as GitHub builds it: its id, and its matrix' values behind it."""
-    values = json.loads(given("MATRIX") or "null") or {}
-    shown = ", ".join(str(value) for value in values.values())
-    return given("NAME") + (f" ({shown})" if shown else "")
+    """Return the job's name as GitHub builds it."""
+    return shown_name(given("NAME"))
+
+
+def shown_name(path: str) -> str:
+    """Return a job's name as GitHub builds it: those of the jobs that call it before its own.
+
+    Each is the job's `name`, or its id, with its matrix' values behind it.
+    """
+    return SEPARATOR.join(_shown(level) for level in read_values(path))
+
+
+def _shown(level: dict[str, Any]) -> str:
+    values = ", ".join(str(value) for value in (level.get("matrix") or {}).values())
+    return str(level.get("name") or level["id"]) + (f" ({values})" if values else "")
+
+
+def ids(path: str) -> tuple[str, ...]:
+    """Return the ids of the jobs that call a job, and its own."""
+    return tuple(level["id"] for level in read_values(path))
 
 
 def ask(method: str, path: str, sent: dict[str, Any] | None = None) -> dict[str, Any]:

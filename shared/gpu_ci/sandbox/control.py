@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 control = Blueprint("control", __name__, url_prefix="/_sandbox")
 
 RUN_FIELDS = {"name", "event", "branch", "sha", "path", "actor", "status", "conclusion"}
-JOB_FIELDS = {"status", "conclusion", "runner_id", "runner_name", "created_at", "started_at"}
+JOB_FIELDS = {
+    "status", "conclusion", "runner_id", "runner_name", "group_name", "created_at", "started_at",
+}  # fmt: skip
 
 
 @control.get("/state")
