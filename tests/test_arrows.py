@@ -24,26 +24,29 @@ MODULES = {
 PROVIDERS = [name for name in MODULES if name.startswith("gpu_ci.providers.")]
 UV = [name for name in MODULES if name == "gpu_ci.uv" or name.startswith("gpu_ci.uv.")]
 SANDBOX = [name for name in MODULES if name.startswith("gpu_ci.sandbox")]
+PROFILES = [name for name in MODULES if name.startswith("gpu_ci.profiles.")]
+INIT = [name for name in MODULES if name == "gpu_ci.init" or name.startswith("gpu_ci.init.")]
 OUTSIDE = [name for name in MODULES if name not in SANDBOX]
 # What the story of a start, a stop or a watchdog is made of, and no provider may know.
 STORY = (
-    "gpu_ci.actions", "gpu_ci.cli", "gpu_ci.doctor", "gpu_ci.give_back", "gpu_ci.github",
-    "gpu_ci.github_api", "gpu_ci.github_app", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.keeping", "gpu_ci.lock",
-    "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan",
+    "gpu_ci.actions", "gpu_ci.cli", "gpu_ci.cost", "gpu_ci.doctor", "gpu_ci.gate", "gpu_ci.gating",
+    "gpu_ci.give_back", "gpu_ci.github", "gpu_ci.github_api", "gpu_ci.github_app", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.keeping", "gpu_ci.lock",
+    "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan", "gpu_ci.profiles", "gpu_ci.init",
     "gpu_ci.rental", "gpu_ci.report", "gpu_ci.sandbox", "gpu_ci.setup_uv", "gpu_ci.start",
     "gpu_ci.stop", "gpu_ci.uv", "gpu_ci.watchdog", "gpu_ci.watching",
 )  # fmt: skip
 # What setting uv up has nothing to do with: it rents nothing, and asks GitHub nothing.
 RENTING = (
-    "gpu_ci.boot", "gpu_ci.doctor", "gpu_ci.give_back", "gpu_ci.github", "gpu_ci.github_api",
+    "gpu_ci.boot", "gpu_ci.cost", "gpu_ci.doctor", "gpu_ci.gate", "gpu_ci.gating", "gpu_ci.give_back", "gpu_ci.github", "gpu_ci.github_api",
     "gpu_ci.github_app", "gpu_ci.identity", "gpu_ci.keeping", "gpu_ci.lock", "gpu_ci.machine",
-    "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan", "gpu_ci.providers", "gpu_ci.rental",
+    "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan", "gpu_ci.profiles", "gpu_ci.init", "gpu_ci.providers", "gpu_ci.rental",
     "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.watching",
 )  # fmt: skip
 PURE = [
     f"gpu_ci.{name}"
     for name in (
-        "identity", "inputs", "machine", "needs", "plan", "report", "watching.findings",
+        "cost.budget", "cost.days", "cost.entry", "cost.mermaid", "cost.split", "cost.table",
+        "gating.verdict", "identity", "inputs", "machine", "needs", "plan", "report", "watching.findings",
         "watching.waits",
     )
 ]  # fmt: skip
@@ -57,9 +60,10 @@ OPTIONAL = {
     "boto3": (),
     "botocore": (),
     "flask": SANDBOX,
+    "matplotlib": (),
     "packaging": UV,
     "werkzeug": SANDBOX,
-    "yaml": SANDBOX,
+    "yaml": (*SANDBOX, *PROFILES, *INIT),
 }
 
 
@@ -216,7 +220,9 @@ def test_what_only_some_need_is_loaded_late(package: str) -> None:
     assert early - set(OPTIONAL[package]) == set()
 
 
-@pytest.mark.parametrize("story", ["gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.cli"])
+@pytest.mark.parametrize(
+    "story", ["gpu_ci.gate", "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.cli"]
+)
 def test_a_story_loads_no_package_that_it_may_lack(story: str) -> None:
     """Asked of a fresh interpreter, so that no import behind another one is missed."""
     script = f"import {story}, sys; print(*sorted({set(OPTIONAL)} & set(sys.modules)))"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.fakes import World, tags
 
+from gpu_ci.cost.split import Split
 from gpu_ci.machine import Machine, Price
 from gpu_ci.providers import Candidate
 from gpu_ci.rental import Lease, Try
@@ -18,6 +19,7 @@ from gpu_ci.report import (
     start_summary,
     stop_summary,
     total_cost,
+    total_part,
     total_seconds,
 )
 
@@ -138,9 +140,10 @@ def test_nothing_left_is_said_too() -> None:
 def test_a_stop_has_a_table_of_bills() -> None:
     """A line for each machine."""
     rows = stop_summary([HALF_AN_HOUR, FREE], removed=2).splitlines()[4:]
+    parts = "unknown | unknown | unknown"
     assert rows == [
-        "| gpu-ci-7-1-x | g5.xlarge | spot | 30 min 00 s | 1 USD/h | 0.5000 USD |",
-        "| gpu-ci-7-1-x | g5.xlarge | spot | 1 min 00 s | unknown | unknown |",
+        f"| gpu-ci-7-1-x | g5.xlarge | spot | 30 min 00 s | {parts} | 1 USD/h | 0.5000 USD |",
+        f"| gpu-ci-7-1-x | g5.xlarge | spot | 1 min 00 s | {parts} | unknown | unknown |",
     ]
 
 
@@ -192,7 +195,8 @@ def test_a_machine_of_unknown_age_has_no_cost() -> None:
         "gpu-ci-7-1-x (i-1 in us-east-1) is given back: billed for an unknown time, "
         "cost unknown (1 USD/h)."
     )
-    assert "| an unknown time | 1 USD/h | unknown |" in stop_summary([SINCE_WHENEVER], removed=0)
+    row = stop_summary([SINCE_WHENEVER], removed=0).splitlines()[-1]
+    assert row.endswith("| an unknown time | unknown | unknown | unknown | 1 USD/h | unknown |")
 
 
 def test_nothing_costs_nothing() -> None:
@@ -231,5 +235,39 @@ def test_a_summary_names_what_is_kept() -> None:
     """Below the table of bills, a sentence for each paused machine and none for the others."""
     lines = stop_summary([PAUSED, HALF_AN_HOUR], removed=0).splitlines()
     assert lines[-2:] == ["", "box is paused, its disk costs about 7.30 USD a month."]
-    assert lines[4] == "| box | g5.xlarge | spot | 30 min 00 s | 1 USD/h | 0.5000 USD |"
+    assert lines[4].startswith("| box | g5.xlarge | spot | 30 min 00 s | ")
     assert stop_summary([HALF_AN_HOUR], removed=0).splitlines()[-1].startswith("| gpu-ci-7-1-x |")
+
+
+SPLIT = replace(
+    HALF_AN_HOUR,
+    price=Price(per_hour=1.0, source="AWS price list of 2026-11-20"),
+    split=Split(boot=90, work=1600, idle=110),
+)
+
+
+def test_a_bill_says_what_the_time_was_for_and_whose_price_it_is() -> None:
+    """In the log and in the summary, with the day of the price."""
+    (line, _) = bill_lines([SPLIT], removed=0)
+    parts = "boot 90 s, work 1600 s, idle 110 s"
+    assert f"billed for 30 min 00 s ({parts}), cost 0.5000 USD" in line
+    assert line.endswith("(1 USD/h, AWS price list of 2026-11-20).")
+    row = stop_summary([SPLIT], removed=0, hosted=4).splitlines()[4]
+    assert "| 1 min 30 s | 26 min 40 s | 1 min 50 s | 1 USD/h, AWS price list of" in row
+
+
+def test_the_summary_tells_hosted_minutes_or_why_nothing_is_known() -> None:
+    """Minutes, not money: what they cost depends on the account. Nothing is made up."""
+    told = stop_summary([SPLIT], removed=0, hosted=4)
+    assert told.endswith("used 4 min of GitHub's runners so far.")
+    told = stop_summary([HALF_AN_HOUR], removed=0, why="403,\n\nno right.")
+    assert told.endswith("What the time was for is not known. 403, no right.")
+    assert "GitHub's runners" not in told
+
+
+@pytest.mark.parametrize(
+    ("bills", "boot"), [([SPLIT], "90"), ([SPLIT, SPLIT], "180"), ([SPLIT, HALF_AN_HOUR], "")]
+)
+def test_parts_are_added_up_only_when_all_are_known(bills: list[Bill], boot: str) -> None:
+    """As with cost and time."""
+    assert total_part(bills, "boot") == boot

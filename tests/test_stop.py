@@ -185,6 +185,44 @@ def test_a_machine_that_the_cloud_took_back_is_named(
     assert f"Warning: {machine.told()} was taken back by the cloud: no Spot capacity." in told
 
 
+@pytest.mark.parametrize("state", [State.GONE, State.ENDING, State.PAUSED])
+def test_a_machine_of_an_earlier_attempt_is_not_billed_again(
+    scene: Scene, capsys: pytest.CaptureFixture[str], state: State
+) -> None:
+    """After "Re-run failed jobs" stop has the first attempt's handle still: what that cost was told
+    then, and the hours since are nobody's."""
+    machine = of_attempt_1(scene.machine())
+    scene.provider.states[machine.id] = state
+    told = scene.stop({**start_env(provider="fake", machine=to_handle([machine])), **SECOND})
+    assert (told["stopped"], told["billed-seconds"]) == ("0", "0")
+    assert "it ended with attempt 1, whose stop has told what it cost" in capsys.readouterr().out
+    assert [each for each in scene.asked() if each.startswith("release")] == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_machine_of_an_earlier_attempt_that_lives_is_given_back(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    """A stop that had failed is run again alone; nor is one left of which nothing can be known."""
+    machine = of_attempt_1(scene.machine())
+    if not known:
+        monkeypatch.setattr(scene.provider, "state", no_answer)
+    told = scene.stop({**start_env(provider="fake", machine=to_handle([machine])), **SECOND})
+    assert told["stopped"] == "1"
+    assert scene.provider.machines == {}
+
+
+SECOND = {"GITHUB_RUN_ATTEMPT": "2"}
+
+
+def of_attempt_1(machine: Machine) -> Machine:
+    return replace(machine, tags=replace(machine.tags, attempt="1"))
+
+
+def no_answer(_machine: Machine) -> State:
+    raise CloudUnreachable("No answer.")
+
+
 def of_handle(scene: Scene, *, started: bool = True, **inputs: str) -> dict[str, str]:
     """Return the environment of a stop that has the handle of the running machine `box`."""
     machine, _ = found(scene.keeper(State.RUNNING))
@@ -506,6 +544,7 @@ def hosted(number: int, name: str, began: float, ended: float, *steps: str) -> C
         started_at=began,
         completed_at=ended,
         steps=("Set up job", *steps),
+        current="" if ended else steps[-1],
     )
 
 

@@ -92,8 +92,13 @@ def group(title: str) -> Iterator[None]:
         issue("endgroup")
 
 
-def notice(text: str) -> None:
-    issue("notice", text) if on_runner() else say(text)
+def notice(text: str, *, title: str = "") -> None:
+    """Leave an annotation that stays with the job; in a terminal, print it."""
+    if on_runner():
+        issue_command("notice", {"title": title} if title else {}, text)
+        sys.stdout.flush()
+    else:
+        say(text)
 
 
 def warning(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`gpu-ci start|stop|watchdog|setup-uv|doctor|demo|sandbox`: the stories of the actions, from a terminal."""
+"""`gpu-ci start|stop|watchdog|setup-uv|doctor|init|cost|demo|sandbox`: the stories of the actions, from a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gpu_ci import actions
@@ -28,6 +29,7 @@ INPUTS: Final[Mapping[str, type[Any]]] = {
     "watchdog": WatchdogInputs,
     "setup-uv": SetupUvInputs,
 }
+COST_FLAGS: Final = ("since", "workflow", "plot", "mermaid", "as_json")
 SECRETS: Final = "Secrets come from the environment: GITHUB_TOKEN, or GPU_CI_APP_PRIVATE_KEY."
 
 
@@ -43,6 +45,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from gpu_ci.sandbox.serve import serve  # noqa: PLC0415 -- needs the extra `sandbox`
 
         return run(serve, os.environ)
+    if command == "init":
+        return run(_init(arguments), os.environ)
+    if command == "cost":
+        return run(_cost(arguments), _environment(arguments, os.environ))
     return run(STORIES[command], _environment(arguments, os.environ))
 
 
@@ -88,6 +94,31 @@ def _setup_uv(env: Mapping[str, str]) -> None:
     setup_uv(env)
 
 
+def _cost(arguments: dict[str, Any]) -> Callable[[Mapping[str, str]], None]:
+    """Take this command's own flags, and return its story."""
+    from gpu_ci.cost.command import cost  # noqa: PLC0415 -- no action needs it
+
+    own = {name: arguments.pop(name) for name in COST_FLAGS}
+    return lambda env: cost(env, **own)
+
+
+def _init(arguments: Mapping[str, Any]) -> Callable[[Mapping[str, str]], None]:
+    """Take this command's own flags, and return its story."""
+    from gpu_ci.init import init  # noqa: PLC0415 -- no action needs it
+    from gpu_ci.init.wanted import Flags  # noqa: PLC0415 -- the same
+
+    flags, ask = Flags(**arguments), _ask if sys.stdin.isatty() else None
+    return lambda env: init(flags, Path.cwd(), env, ask, actions.say)
+
+
+def _ask(question: str) -> str:
+    """Ask in the terminal; the end of the input is an interrupt."""
+    try:
+        return input(question)
+    except EOFError:
+        raise KeyboardInterrupt from None
+
+
 def _doctor(env: Mapping[str, str]) -> None:
     _start({**env, variable("dry-run"): "true"})
 
@@ -129,8 +160,42 @@ def _parser() -> argparse.ArgumentParser:
         default="local",
         help="jarvislabs: twice on one machine, paused in between (default: local)",
     )
+    text = "write the profiles and the workflow of a repository"
+    _add_init(commands.add_parser("init", help=text, description=text))
+    text = "show what machines have cost, by run and by type"
+    _add_cost(commands.add_parser("cost", help=text, description=text, epilog=SECRETS))
     commands.add_parser("sandbox", help="serve the stand-in for GitHub until it is interrupted")
     return parser
+
+
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    told = {
+        "provider": "where the machines come from",
+        "machine": "their types, best first, separated by commas",
+        "profile": "name of the profile; with --from the one that the workflow uses",
+        "python": "version of Python for uv to use",
+        "run": "command that runs the tests, on the machine",
+        "from": "read the machines of a .cirun.yml (default: that of the repository)",
+    }
+    for name, text in told.items():
+        dest = {"from": "source"}.get(name, name)
+        parser.add_argument(f"--{name}", metavar="VALUE", default="", dest=dest, help=text)
+    parser.add_argument("--dry-run", action="store_true", help="show the files, write none")
+    parser.add_argument("--force", action="store_true", help="overwrite files that are there")
+    parser.add_argument("--yes", action="store_true", help="ask nothing, take what is proposed")
+
+
+def _add_cost(parser: argparse.ArgumentParser) -> None:
+    _add_flags(parser, ["github-token", "github-api-url"])
+    parser.add_argument("--since", metavar="DAY", default="", help="default: this month's first")
+    parser.add_argument("--workflow", metavar="NAME", default="", help="only runs of this workflow")
+    parser.add_argument(
+        "--plot", metavar="FILE.png", default="", help="draw it; needs gpu-ci[plot]"
+    )
+    parser.add_argument(
+        "--mermaid", action="store_true", help="print a chart, and add it to the job's summary"
+    )
+    parser.add_argument("--json", action="store_true", dest="as_json", help="for programs")
 
 
 def _asks_github(names: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from gpu_ci.cost.budget import Budget
 from gpu_ci.errors import BadInputs
 from gpu_ci.machine import Machine, from_handle
 from gpu_ci.providers import PROVIDERS, provider_class, read_options
@@ -107,7 +108,7 @@ class StartInputs:
     idle: float
     setup_script: str
     provider_options: Any
-    budget: str
+    budget: Budget
     dry_run: bool
 
     @classmethod
@@ -136,7 +137,7 @@ class StartInputs:
             idle=reader.minutes("idle-minutes", 10),
             setup_script=reader.raw("setup-script"),
             provider_options=reader.options("provider-options", provider),
-            budget=reader.text("budget"),
+            budget=reader.budget("budget"),
             dry_run=reader.flag("dry-run"),
         )
         inputs._look_across(reader)
@@ -292,6 +293,13 @@ class Reader:
                 "GITHUB_REPOSITORY is not set to owner/name. In a workflow the runner sets it; in a "
                 "terminal give --repository owner/name."
             )
+
+    def budget(self, name: str) -> Budget:
+        try:
+            return Budget.read(self.several(name))
+        except ValueError as error:
+            self.problem(f"{name}: {error}.")
+            return Budget()
 
     def raw(self, name: str) -> str:
         return self.env.get(variable(name), "")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from gpu_ci.actions import table
+from gpu_ci.cost.entry import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gpu_ci.cost.split import Split
     from gpu_ci.machine import Machine, Price
     from gpu_ci.rental import Lease, Rental
 
@@ -57,14 +59,15 @@ def price_text(price: Price | None) -> str:
 class Bill:
     """What a machine cost: from its launch to its release, at the price an hour if that is known.
 
-    `seconds` is None where nobody knows since when it runs; `paused` says that it is kept, and
-    `upkeep` what it costs then, None where that is not known.
-    Clouds round up by rules of their own; this does not.
+    `seconds` is None where nobody knows since when it runs, `split` where nobody knows what they
+    were for; `paused` says that it is kept, and `upkeep` what it costs then, None where that is not
+    known. Clouds round up by rules of their own; this does not.
     """
 
     machine: Machine
     seconds: float | None
     price: Price | None
+    split: Split | None = None
     paused: bool = False
     upkeep: Price | None = None
 
@@ -78,6 +81,25 @@ class Bill:
     def cost_text(self) -> str:
         cost = self.cost
         return "unknown" if cost is None or not self.price else f"{cost:.4f} {self.price.currency}"
+
+    @property
+    def entry(self) -> Entry:
+        """Return what the ledger keeps of it."""
+        machine = self.machine
+        return Entry.of(
+            machine=machine.name,
+            type_=machine.type,
+            market=machine.market,
+            seconds=self.seconds,
+            price=self.price,
+            split=self.split,
+        )
+
+    @property
+    def price_text(self) -> str:
+        """Return the price with its source and day."""
+        source = f", {self.price.source}" if self.price and self.price.source else ""
+        return f"{price_text(self.price)}{source}"
 
     @property
     def duration_text(self) -> str:
@@ -96,10 +118,20 @@ def bill_lines(bills: Sequence[Bill], removed: int) -> list[str]:
     """Return what a stop says in the log."""
     lines = [
         f"{bill.machine.told()} is {bill.end_text}: billed for "
-        f"{bill.duration_text}, cost {bill.cost_text} ({price_text(bill.price)})."
+        f"{bill.duration_text}{_parts(bill)}, cost {bill.cost_text} ({bill.price_text})."
         for bill in bills
     ]
     return [*(lines or ["No machine was left to give back."]), f"Registrations removed: {removed}."]
+
+
+def _parts(bill: Bill) -> str:
+    return f" ({bill.split})" if bill.split else ""
+
+
+def total_part(bills: Sequence[Bill], part: Literal["boot", "work", "idle"]) -> str:
+    """Return the sum of one part of the billed time, "" unless all are split."""
+    known = [getattr(bill.split, part) for bill in bills if bill.split]
+    return f"{sum(known)}" if len(known) == len(bills) else ""
 
 
 def total_seconds(bills: Sequence[Bill]) -> str:
@@ -117,24 +149,37 @@ def total_cost(bills: Sequence[Bill]) -> str:
     return f"{sum(bill.cost or 0.0 for bill in bills):.4f} {currencies.pop()}"
 
 
-def stop_summary(bills: Sequence[Bill], removed: int) -> str:
-    """Return the job summary of a stop."""
+def stop_summary(
+    bills: Sequence[Bill], removed: int, *, hosted: int | None = None, why: str = ""
+) -> str:
+    """Return the job summary of a stop.
+
+    `hosted` are the minutes of GitHub's own runners that this library's jobs used so far; `why` is
+    why nothing is known of the run's jobs.
+    """
     if not bills:
         return f"### GPU runner: no machine was left, {removed} registration(s) removed"
-    head = ("Machine", "Type", "Market", "Billed", "Price", "Cost")
-    rows = [
-        (
-            bill.machine.name,
-            bill.machine.type,
-            bill.machine.market,
-            bill.duration_text,
-            price_text(bill.price),
-            bill.cost_text,
+    head = ("Machine", "Type", "Market", "Billed", "Boot", "Work", "Idle", "Price", "Cost")
+    parts = ["### GPU runner: given back", table(head, [_bill_row(bill) for bill in bills])]
+    parts += [f"{bill.machine.name} is {bill.end_text}." for bill in bills if bill.paused]
+    if hosted is not None:
+        parts.append(
+            f"The library's own jobs of this run used {hosted} min of GitHub's runners so far."
         )
-        for bill in bills
-    ]
-    kept = [f"{bill.machine.name} is {bill.end_text}." for bill in bills if bill.paused]
-    return "\n\n".join(["### GPU runner: given back", table(head, rows), *kept])
+    if why:
+        parts.append(f"What the time was for is not known. {_on_one_line(why)}")
+    return "\n\n".join(parts)
+
+
+def _bill_row(bill: Bill) -> tuple[str, ...]:
+    machine, of = bill.machine, bill.split
+    parts = (duration(of.boot), duration(of.work), duration(of.idle)) if of else ("unknown",) * 3
+    money = (bill.price_text, bill.cost_text)
+    return (machine.name, machine.type, machine.market, bill.duration_text, *parts, *money)
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def duration(seconds: float) -> str:

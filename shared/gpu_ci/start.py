@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancellation, Cancelled
+from gpu_ci.cost.books import Books
+from gpu_ci.cost.prospect import SPARED, Prospect
 from gpu_ci.doctor import examine
 from gpu_ci.github import GitHub
 from gpu_ci.identity import Identity
@@ -16,6 +18,7 @@ from gpu_ci.inputs import StartInputs
 from gpu_ci.machine import to_handle
 from gpu_ci.online import wait_online
 from gpu_ci.plan import plan_start
+from gpu_ci.profiles import applied
 from gpu_ci.providers import provider_class
 from gpu_ci.rental import Lease, Rental
 from gpu_ci.report import start_summary
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
     from gpu_ci.waiting import Clock
 
+# How long the month's ledger may take to be read.
+LEDGER_SECONDS: Final = 180.0
+
 
 def start(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
     """Rent the machines and return when their runners are online.
@@ -33,10 +39,13 @@ def start(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
     On any failure or signal everything is given back first. Raises GpuCiError or Cancelled.
     """
     actions.mask_secrets(env)
+    env = applied(env, actions.say)
     inputs = StartInputs.read(env)
     with Cancellation() as cancellation:
         deadline = Deadline.after(inputs.online_timeout, clock)
         rental = prepare(inputs, env, deadline, cancellation)
+        if inputs.budget.limits:
+            _hold_to_budget(rental)
         if inputs.dry_run:
             examine(rental)
             return
@@ -80,6 +89,23 @@ def prepare(
         say=actions.say,
         group_id=github.group_id(inputs.runner_group) if inputs.runner_group else 1,
     )
+
+
+def _hold_to_budget(rental: Rental) -> None:
+    """Look what the start and all beside it may cost. Raises OverBudget, BudgetUnknown."""
+    line, token = rental.github.line, rental.inputs.github.run_token
+    patience = Deadline.after(LEDGER_SECONDS, rental.clock)
+    books = Books.beside(line, rental.plan.identity.repository, token, patience)
+    books.spare(SPARED)
+    prospect = Prospect(
+        inputs=rental.inputs,
+        plan=rental.plan,
+        provider=rental.provider,
+        books=books,
+        now=rental.clock.now(),
+    )
+    with actions.group("Budget"):
+        rental.plan = prospect.check(actions.say)
 
 
 def _rent(rental: Rental, deadline: Deadline) -> None:

@@ -7,21 +7,33 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from gpu_ci import actions
 from gpu_ci.cancellation import Cancellation
+from gpu_ci.cost.closing import read_times
+from gpu_ci.cost.entry import TITLE, notices
 from gpu_ci.errors import CloudError, GitHubError, StillThere
 from gpu_ci.github import GitHub
 from gpu_ci.give_back import Debt, Giver
-from gpu_ci.identity import Identity, our_label, read_label, run_prefix
+from gpu_ci.identity import IN_A_TERMINAL, Identity, our_label, read_label, run_prefix
 from gpu_ci.inputs import StopInputs
 from gpu_ci.keeping import PutAway
 from gpu_ci.lock import Claim, Lock, label_to_put_away
+from gpu_ci.machine import State
 from gpu_ci.needs import Asker, why_needed
+from gpu_ci.profiles import applied_to_stop
 from gpu_ci.providers import keeper, provider_class
-from gpu_ci.report import Bill, bill_lines, stop_summary, total_cost, total_seconds
+from gpu_ci.report import (
+    Bill,
+    bill_lines,
+    stop_summary,
+    total_cost,
+    total_part,
+    total_seconds,
+)
 from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gpu_ci.cost.closing import Times
     from gpu_ci.github import Runner
     from gpu_ci.machine import Machine
     from gpu_ci.providers import Provider
@@ -33,6 +45,8 @@ HOW: Final[Mapping[str, Literal["pause", "terminate", "keep"]]] = {
     "terminate": "terminate",
     "keep": "keep",
 }
+TAKEN_CURE: Final = "If its job was not over by then, it did not fail by itself: run it again, or use market: on-demand."
+SETTLED: Final = {State.ENDING, State.GONE, State.PAUSED}
 # The id of no job: it is known that none is starting the machine.
 NO_JOB: Final = "0"
 # All waiting of a stop ends after so many seconds; GitHub's and the clouds' outages are longer.
@@ -47,9 +61,10 @@ def stop(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
     Raises StillThere when something could not be given back, after trying everything else.
     """
     actions.mask_secrets(env)
-    inputs = StopInputs.read(env)
     with Cancellation() as cancellation:
         cancellation.finish()  # a cancelled stop goes on until the runner kills it
+        env = applied_to_stop(env, actions.say, actions.warning)
+        inputs = StopInputs.read(env)
         patience = PAUSE_PATIENCE if inputs.machine_name or _kept(inputs) else PATIENCE
         stopping = _prepare(inputs, env, Deadline.after(patience, clock))
         debts = stopping.debts()
@@ -102,7 +117,7 @@ class Stopping:
     def debts(self) -> list[Debt]:
         """Return what is to be given back: the handle's machines, the kept one, a key's, the run's."""
         if self.inputs.machine:
-            return [self._debt(machine) for machine in self.inputs.machine]
+            return [self._of_handle(machine) for machine in self.inputs.machine]
         if self.inputs.machine_name:
             return [self._kept(self.inputs.machine_name)]
         wanted = {"repository": self.identity.repository, "run_id": self.identity.run_id}
@@ -127,19 +142,32 @@ class Stopping:
         except StillThere as left:
             self.troubles.append(str(left))
 
+    def _of_handle(self, machine: Machine) -> Debt:
+        """Return the debt of what start gave out; in a later attempt it is settled as a rule, and
+        would be billed a second time, with all the time since then."""
+        if not self._is_settled(machine):
+            return self._debt(machine)
+        debt = _registration_of(machine)
+        debt.left = (
+            f"it ended with attempt {machine.tags.attempt}, whose stop has told what it cost"
+        )
+        return debt
+
+    def _is_settled(self, machine: Machine) -> bool:
+        if machine.tags.attempt in {"", self.identity.attempt}:
+            return False
+        try:
+            return self.provider.state(machine) in SETTLED
+        except CloudError:  # unknown is not gone
+            return False
+
     def _debt(self, machine: Machine) -> Debt:
-        tags = machine.tags
         as_found = not machine.started and self.inputs.release == "auto"
         if machine.kept and not as_found:
             return self._kept(machine.name, machine)
-        return Debt(
-            name=tags.name,
-            label=tags.label,
-            starter=tags.starter,
-            runner_id=tags.runner_id,
-            machine=None if as_found else machine,
-            search_name=not tags.runner_id,
-        )
+        debt = _registration_of(machine)
+        debt.machine = None if as_found else machine
+        return debt
 
     def _kept(self, name: str, machine: Machine | None = None) -> Debt:
         """Return the debt of a kept machine: it is put away if nobody else has its lock.
@@ -173,28 +201,65 @@ class Stopping:
 
     def tell(self, debts: Sequence[Debt]) -> None:
         """Say what was given back, how long it was billed and what that cost."""
-        bills = [self._bill(machine) for debt in debts for machine in debt.released]
+        released = [machine for debt in debts for machine in debt.released]
+        times = self._times() if released else None
+        bills = [self._bill(machine, times) for machine in released]
         removed = sum(debt.removed for debt in debts)
         for debt in debts:
             if debt.left:
                 actions.say(f"{debt.name}: {debt.left}.")
+            for taken in debt.taken:
+                actions.warning(f"{taken} {TAKEN_CURE}")
         for line in bill_lines(bills, removed):
             actions.say(line)
-        actions.summary(stop_summary(bills, removed))
+        if times and times.why:
+            actions.say(f"What the time was for is not known. {times.why}")
+        hosted = times.hosted if times else None
+        why = times.why if times else ""
+        actions.summary(stop_summary(bills, removed, hosted=hosted, why=why))
+        self._post(bills, times)
         actions.output("stopped", str(len(bills)))
         actions.output("billed-seconds", total_seconds(bills))
+        actions.output("boot-seconds", total_part(bills, "boot"))
+        actions.output("work-seconds", total_part(bills, "work"))
+        actions.output("idle-seconds", total_part(bills, "idle"))
+        actions.output("hosted-minutes", "" if hosted is None else str(hosted))
         actions.output("cost", total_cost(bills))
 
-    def _bill(self, machine: Machine) -> Bill:
-        began, now = machine.launched_at, self.deadline.clock.now()
+    def _times(self) -> Times | None:
+        """Return when the run's jobs ran; None in a terminal, where there is no run."""
+        if self.identity.run_id == IN_A_TERMINAL:
+            return None
+        token, clock = self.inputs.github.run_token, self.deadline.clock
+        return read_times(self.github, self.identity, token, clock)
+
+    def _post(self, bills: Sequence[Bill], times: Times | None) -> None:
+        """Leave what each machine cost where `gpu-ci cost` and budgets read it."""
+        if not actions.on_runner():
+            return
+        for text in notices([bill.entry for bill in bills]):
+            actions.notice(text, title=TITLE)
+        if times and (renamed := times.renamed(self.asker)):
+            actions.warning(renamed)
+
+    def _bill(self, machine: Machine, times: Times | None) -> Bill:
+        began, now = machine.launched_at, times.now if times else self.deadline.clock.now()
         paused = machine.kept and HOW[self.inputs.release] == "pause"
+        # Whole seconds, as they are shown: what is added up from the ledger is the same sum.
+        seconds = float(max(0, round(now - began))) if began else None
         return Bill(
             machine=machine,
-            seconds=max(0.0, now - began) if began else None,
+            seconds=seconds,
+            split=times.split(self._as_given(machine), seconds) if times else None,
             price=machine.price or self.provider.price(machine),
             paused=paused,
             upkeep=keeper(self.provider).upkeep(machine) if paused else None,
         )
+
+    def _as_given(self, machine: Machine) -> Machine:
+        """Return it as its handle tells of it: a kept machine knows no more than its name."""
+        given = (each for each in self.inputs.machine if each.name == machine.name)
+        return next(given, machine)
 
     def _machines(self, wanted: Mapping[str, str]) -> Sequence[Machine]:
         """Return this run's machines (this key's, if there is one)."""
@@ -273,6 +338,18 @@ def _with_mark(machine: Machine, runners: Mapping[str, Runner]) -> Machine:
         runner_id=runner.id if runner else 0,
     )
     return replace(machine, tags=known)
+
+
+def _registration_of(machine: Machine) -> Debt:
+    """Return the debt of a machine's registration alone."""
+    tags = machine.tags
+    return Debt(
+        name=tags.name,
+        label=tags.label,
+        starter=tags.starter,
+        runner_id=tags.runner_id,
+        search_name=not tags.runner_id,
+    )
 
 
 def _lone(runner: Runner) -> Debt:

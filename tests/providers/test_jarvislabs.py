@@ -656,6 +656,19 @@ def test_the_price(
     assert price.source.startswith("JarvisLabs' catalogue of 20")
 
 
+@pytest.mark.parametrize(("template", "known"), [("pytorch", True), ("vm", False)])
+def test_the_price_of_what_is_not_made_yet(
+    jarvislabs_world: JarvisLabsWorld, order: Order, template: str, known: bool
+) -> None:
+    """Of the kind that the options ask for: a type that is sold as a container only has none as a
+    virtual machine (what a budget asks before anything is made)."""
+    jarvislabs_world.options = JarvisLabsOptions(template=template)
+    provider = jarvislabs_world.provider()
+    made = provider.launch(replace(order, candidate=replace(order.candidate, type="L4")))
+    imagined = replace(made, id="", type="RTX5000", region="india-noida-01")
+    assert (provider.price(imagined) is not None) == known
+
+
 def test_the_price_of_what_is_not_sold(provider: JarvisLabs, order: Order) -> None:
     """Unknown is none, not nought."""
     machine = replace(provider.launch(order), type="B999")

@@ -14,6 +14,7 @@ from githubkit.exception import RequestFailed
 from pydantic import TypeAdapter
 
 from gpu_ci.sandbox import credentials
+from gpu_ci.sandbox.annotations import Annotation
 from gpu_ci.sandbox.faults import Request
 from gpu_ci.sandbox.openapi import assert_valid_requests, problems
 
@@ -83,6 +84,16 @@ def test_selected_group(client: Client[Any], github: GitHub) -> None:
     github.add_group("octo", "some", visibility="selected", repositories=["octo/widgets"])
     groups = client.rest("2026-03-10").actions.list_self_hosted_runner_groups_for_org("octo")
     assert _parsed(groups).runner_groups[1].selected_repositories_url
+
+
+def test_annotations_of_a_check_run(client: Client[Any], github: GitHub) -> None:
+    """What a step left, with and without a title."""
+    job = github.queue_job(github.start_run("octo/widgets"), "a", [])
+    github.annotate(job.id, Annotation(level="notice", message="x", title="gpu-ci cost"))
+    github.annotate(job.id, Annotation(level="failure", message="y"))
+    checks = client.rest("2026-03-10").checks
+    listed = _parsed(checks.list_annotations(*WHERE, job.id, per_page=5, page=1))
+    assert [each.title for each in listed] == ["gpu-ci cost", ""]
 
 
 def test_runs_and_jobs(client: Client[Any], github: GitHub) -> None:

@@ -17,7 +17,7 @@ Kind = Literal["classic", "fine-grained", "job", "installation"]
 
 # `repo` and `admin:org` of a classic token, in the words that the other kinds use.
 SCOPES: Mapping[str, Mapping[str, str]] = {
-    "repo": {"administration": "write", "actions": "write"},
+    "repo": {"administration": "write", "actions": "write", "checks": "write", "contents": "write"},
     "admin:org": {"organization_self_hosted_runners": "write"},
 }
 LEVELS = {"read": 1, "write": 2}
@@ -65,7 +65,7 @@ def classic(
         name: level
         for scope in scopes
         for name, level in SCOPES.get(scope, {}).items()
-        if admin or name == "actions"
+        if admin or name in {"actions", "checks", "contents"}
     }
     return Credential(
         token=f"ghp_{secrets.token_hex(18)}",

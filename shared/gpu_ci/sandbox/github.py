@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Unpack
 
+from gpu_ci.sandbox.contents import Contents
 from gpu_ci.sandbox.limits import Limits, Secondary
 from gpu_ci.sandbox.records import (
     JobState,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from gpu_ci.sandbox.alarms import Due
+    from gpu_ci.sandbox.annotations import Annotation
     from gpu_ci.sandbox.credentials import App, Credential
     from gpu_ci.sandbox.limits import Status
     from gpu_ci.sandbox.records import Conclusion, Job, JobStatus, Run, Runner, Visibility
@@ -63,16 +65,22 @@ class GitHub:
         self.credentials: dict[str, Credential] = {}
         self.apps: list[App] = []
         self.runner_tokens: dict[str, RunnerToken] = {}
+        self.contents = Contents()
         self._ids = itertools.count(1001)
         self.reset()
 
     def reset(self) -> None:
-        """Forget runners, runs, jobs and limits; repositories, groups and tokens stay."""
+        """Forget runners, runs, jobs, annotations, labels of issues and limits.
+
+        Repositories, their files, groups and tokens stay.
+        """
         with self.changed:
             self.runners = Runners(self.clock)
             self.runs = Runs(self.clock, self._quirks)
             self._offered: object = None
             self.limits = Limits(self.clock)
+            self.issue_labels: dict[tuple[str, int], list[str]] = {}
+            self.annotations: dict[int, list[Annotation]] = {}
             self.changed.notify_all()
 
     @contextmanager
@@ -123,6 +131,16 @@ class GitHub:
             )
             self.groups.append(group)
             return group
+
+    def label_issue(self, repository: str, number: int, *names: str) -> None:
+        """Put labels on an issue or a pull request, which there is from then on."""
+        with self.turn():
+            self.issue_labels.setdefault((repository, number), []).extend(names)
+
+    def annotate(self, job_id: int, annotation: Annotation) -> None:
+        """Leave an annotation on a job's check run."""
+        with self.turn():
+            self.annotations.setdefault(job_id, []).append(annotation)
 
     def groups_of(self, organization: str) -> list[RunnerGroup]:
         """The organisation's runner groups; empty if there is no such organisation."""

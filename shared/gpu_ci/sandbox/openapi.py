@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 VERSION = "2026-03-10"
 SCHEMAS = "githubkit_schemas.v2026_03_10"
-CLIENTS = ("actions", "apps", "repos", "rate_limit")
+CLIENTS = ("actions", "apps", "checks", "issues", "repos", "rate_limit")
 METHODS = "GET|POST|PUT|PATCH|DELETE"
 
 
@@ -141,7 +141,9 @@ def _model(name: str) -> Any:
 
 @cache
 def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(template)))
+    # Only a file's path has slashes in it; that of the repository's root is empty.
+    slashed = re.escape(template).replace(r"\{path\}", "(?P<path>.*)")
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", slashed))
 
 
 @cache

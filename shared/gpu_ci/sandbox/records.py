@@ -155,7 +155,8 @@ class Run:
     """A workflow run; `attempt` is the latest one.
 
     `status` and `conclusion` are set only to contradict what follows from the jobs (a run that is
-    `waiting` for approval, a `startup_failure`).
+    `waiting` for approval, a `startup_failure`). `fork` is owner/name of where its commit is from, if
+    that is a fork.
     """
 
     id: int
@@ -170,6 +171,7 @@ class Run:
     sha: str = "0" * 40
     path: str = ".github/workflows/ci.yml"
     actor: str = "octocat"
+    fork: str = ""
     attempt: int = 1
     status: str | None = None
     conclusion: str | None = None
@@ -243,6 +245,7 @@ class RunState(TypedDict, total=False):
     sha: str
     path: str
     actor: str
+    fork: str
     attempt: int
     status: str | None
     conclusion: str | None

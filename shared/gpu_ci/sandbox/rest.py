@@ -17,6 +17,9 @@ from gpu_ci.sandbox.faults import NOTES, Faults
 from gpu_ci.sandbox.github import GitHub
 from gpu_ci.sandbox.limits import ANONYMOUS_LIMIT
 from gpu_ci.sandbox.rest_apps import apps
+from gpu_ci.sandbox.rest_checks import checks
+from gpu_ci.sandbox.rest_contents import contents
+from gpu_ci.sandbox.rest_labels import labels
 from gpu_ci.sandbox.rest_runners import runners
 from gpu_ci.sandbox.rest_runs import runs
 from gpu_ci.sandbox.runner_service import service
@@ -37,7 +40,7 @@ def create_app(state: GitHub) -> Flask:
     """The REST API, the runner service under `/_runner/` and the control under `/_sandbox/`."""
     app = Flask("github", static_folder=None)
     app.extensions["github"] = state
-    for blueprint in (apps, runners, runs, service, control):
+    for blueprint in (apps, checks, contents, labels, runners, runs, service, control):
         app.register_blueprint(blueprint)
     app.before_request(_enter)
     app.after_request(_leave)

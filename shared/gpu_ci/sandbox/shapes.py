@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -217,8 +218,12 @@ def run(record: Run, runs: Runs, of: Repository, root: str, attempt: int | None 
         "triggering_actor": user(record.actor, root),
         "head_commit": _commit(record),
         "repository": minimal_repository(of, root),
-        "head_repository": minimal_repository(of, root),
+        "head_repository": minimal_repository(_head(record, of), root),
     }
+
+
+def _head(record: Run, of: Repository) -> Repository:
+    return replace(of, id=of.id + 1, full_name=record.fork) if record.fork else of
 
 
 def _commit(record: Run) -> Shape:

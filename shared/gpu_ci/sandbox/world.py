@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import EnvironmentBroken
 from gpu_ci.providers.local import Local, LocalOptions
+from gpu_ci.sandbox.annotations import Annotator
 from gpu_ci.sandbox.credentials import classic, job_token
 from gpu_ci.sandbox.jarvislabs import JarvisLabs
+from gpu_ci.sandbox.records import Step as StepRecord
 from gpu_ci.sandbox.rest import ServedGitHub, serve_github
 from gpu_ci.sandbox.step import Result, Step, begin
 from gpu_ci.waiting import SYSTEM_CLOCK, Deadline, every
@@ -71,7 +73,9 @@ class World:
         """Have a job in progress on a runner of GitHub's."""
         job = self.served.github.queue_job(run_id, name, ["ubuntu-latest"])
         runner = f"Hosted Agent {name}"
-        return self.served.github.set_job(job.id, status="in_progress", runner_name=runner)
+        return self.served.github.set_job(
+            job.id, status="in_progress", runner_name=runner, group_name="GitHub Actions"
+        )
 
     def end_run(self) -> None:
         """End the jobs of the run, and with them the run."""
@@ -98,25 +102,42 @@ class World:
     def begin(self, action: str, **inputs: str) -> Step:
         """Begin a step of one of the actions; keywords are inputs with underscores.
 
-        The watchdog's step is in a job of its own, which the run has from the first such step on.
+        The watchdog's step is in a job of its own, which the run has from the first such step on;
+        each of the gate's is in a new one.
         """
         job, job_id = self._job(action)
         given = self._inputs(action, {name.replace("_", "-"): inputs[name] for name in inputs})
         contexts = {"job.check_run_id": str(job_id), "github.token": self.run_token}
-        on_line = partial(self.on_line, job) if self.on_line else None
+        self._add_step(job_id, action)
+        on_line = partial(self._hear, job, job_id, Annotator())
         step = begin(ROOT / f"action-{action}", given, self.env(job), contexts, on_line)
         self.steps.append(step)
         return step
+
+    def _add_step(self, job_id: int, action: str) -> None:
+        """Let the job have a step that is named as GitHub names one without a name of its own."""
+        steps, name = self.served.github.job(job_id).steps, f"Run org/gpu-ci/action-{action}@v1"
+        began = self.served.github.clock()
+        made = StepRecord(number=len(steps) + 1, name=name, started_at=began)
+        self.served.github.set_job(job_id, steps=(*steps, made))
+
+    def _hear(self, job: str, job_id: int, annotator: Annotator, line: str) -> None:
+        for annotation in annotator.hear(line):
+            self.served.github.annotate(job_id, annotation)
+        if self.on_line:
+            self.on_line(job, line)
 
     def _job(self, action: str) -> tuple[str, int]:
         """Name and id of the job in which the action is used."""
         if action == "watchdog":
             self.watch_job = self.watch_job or self._hosted(self.run_id, "watch").id
             return "watch", self.watch_job
+        if action == "gate":
+            return "gate", self._hosted(self.run_id, "gate").id
         return ("start", self.start_job) if action == "start" else ("stop", self.stop_job)
 
     def _inputs(self, action: str, given: dict[str, str]) -> dict[str, str]:
-        if action == "watchdog":
+        if action in {"gate", "watchdog"}:
             return given
         given = {"provider": "local", "github-token": self.token, "gpus": "0"} | given
         if action == "stop":
@@ -190,7 +211,7 @@ def _world(
         folder=folder,
         machines_folder=machines,
         token=github.issue(classic(REPOSITORY)),
-        run_token=github.issue(job_token(REPOSITORY, actions="write")),
+        run_token=github.issue(job_token(REPOSITORY, actions="write", checks="read")),
     )
     world.next_run()
     return world

@@ -1,0 +1,74 @@
+"""What a stop asks GitHub once the machines are given back: when the jobs of its run ran."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.cost.books import Books
+from gpu_ci.cost.ledger import STOP
+from gpu_ci.cost.split import Split, hosted_minutes, is_step_of, spans_of, split
+from gpu_ci.errors import GitHubError
+from gpu_ci.waiting import Deadline
+
+if TYPE_CHECKING:
+    from gpu_ci.cost.books import Job
+    from gpu_ci.github import GitHub
+    from gpu_ci.identity import Identity
+    from gpu_ci.machine import Machine
+    from gpu_ci.needs import Asker
+    from gpu_ci.waiting import Clock
+
+# A stop is over; nobody waits for a bill much longer than for the machine's end.
+PATIENCE: Final = 4.0
+RENAMED: Final = (
+    f"Budgets and `gpu-ci cost` do not count this stop: they know it by a step with {STOP} in its "
+    "name, as GitHub names it unless the workflow gives it another."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """When the jobs of this run's attempt ran; `jobs` is None where that is not known, and `why`
+    says why."""
+
+    identity: Identity
+    now: float
+    jobs: tuple[Job, ...] | None = None
+    why: str = ""
+
+    @property
+    def hosted(self) -> int | None:
+        """The minutes of GitHub's own runners that the library's jobs used so far."""
+        return None if self.jobs is None else hosted_minutes(self.jobs, self.now)
+
+    def split(self, machine: Machine, seconds: float | None) -> Split | None:
+        """Return how the machine's time splits; None where its jobs are not among these."""
+        tags, own = machine.tags, self.identity
+        known = tags.run_id in {"", own.run_id} and tags.attempt in {"", own.attempt}
+        if self.jobs is None or seconds is None or not known:
+            return None
+        spans = spans_of(machine.name, self.jobs, self.now)
+        return split(self.now - seconds, self.now, spans)
+
+    def renamed(self, asker: Asker) -> str:
+        """Return a warning if the stop that asks will not be known for one, "" otherwise."""
+        own = (job.current for job in self.jobs or () if str(job.id) == asker.check_run_id)
+        step = next(own, "")  # it may not have reached GitHub yet
+        return RENAMED if step and not is_step_of(step, STOP) else ""
+
+
+def read_times(github: GitHub, identity: Identity, run_token: str, clock: Clock) -> Times:
+    """List the jobs of this attempt once; never raises, and never takes more than a few seconds.
+
+    What that takes is not billed any more: `now` is when it began.
+    """
+    now = clock.now()
+    patience = Deadline.after(PATIENCE, clock)
+    books = Books.beside(github.line, identity.repository, run_token, patience)
+    books.hurry(patience)
+    try:
+        jobs = tuple(books.jobs_of_attempt(identity.run_id, identity.attempt))
+    except GitHubError as error:
+        return Times(identity=identity, now=now, why=str(error))
+    return Times(identity=identity, now=now, jobs=jobs)

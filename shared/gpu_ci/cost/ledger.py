@@ -1,0 +1,156 @@
+"""The ledger: what stops have left on their check runs, and which of it is believed.
+
+Whoever can write a workflow or run code in a job can print an annotation of any title. So only what
+a step of action-stop may have printed counts: of a job that has such a step and ran on no rented
+machine, in a run whose workflow is the repository's own. No amount can be negative, so that nothing
+that is printed makes the sum smaller.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.cost.entry import TITLE, Entry, read_notice
+from gpu_ci.cost.split import on_our_machine, uses
+from gpu_ci.errors import GitHubError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from gpu_ci.cost.books import Books, Job, Run
+
+MOST_RUNS: Final = 5000
+AT_ONCE: Final = 8
+BATCH: Final = 100
+STOP: Final = "action-stop"
+# Runs in which no job has begun.
+NOTHING_RAN: Final = {"skipped", "startup_failure", "action_required"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posting:
+    """An entry and where it stands; `most_seconds` is how long the machine can have been billed
+    where the entry does not tell: since the run was created."""
+
+    run: Run
+    job: str
+    entry: Entry
+    most_seconds: float
+
+    @property
+    def most(self) -> float | None:
+        """The most that it can have cost; None where the price is unknown."""
+        if self.entry.cost is not None or self.entry.price is None:
+            return self.entry.cost
+        return self.entry.price.per_hour * self.most_seconds / 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The postings of the runs since a moment, newest run first.
+
+    `runs` is how many of them were read; `gap` is why older ones were not, None if all were.
+    `unreadable` counts lines that were believed and mean nothing.
+    """
+
+    since: float
+    postings: tuple[Posting, ...] = ()
+    runs: int = 0
+    unreadable: int = 0
+    gap: GitHubError | None = None
+    oldest: float = 0.0
+    cut: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return self.gap is None and not self.cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """What one run has."""
+
+    run: Run
+    postings: tuple[Posting, ...] = ()
+    unreadable: int = 0
+
+
+def read_ledger(
+    books: Books, since: float, *, workflow: str = "", most_runs: int = MOST_RUNS
+) -> Ledger:
+    """Read the ledger of the runs that were created since then, newest first.
+
+    What was read before an error is kept, and the error is the ledger's gap.
+    """
+    done: list[_Read] = []
+    gap: GitHubError | None = None
+    runs = (run for run in books.runs(since) if workflow in {"", run.workflow})
+    try:
+        for each in _all(books, islice(runs, most_runs)):
+            done.append(each)  # noqa: PERF402 -- what was read before an error is kept
+    except GitHubError as error:
+        gap = error
+    return Ledger(
+        since=since,
+        postings=tuple(posting for each in done for posting in each.postings),
+        runs=len(done),
+        unreadable=sum(each.unreadable for each in done),
+        gap=gap,
+        oldest=done[-1].run.created_at if done else 0.0,
+        cut=gap is None and len(done) == most_runs,
+    )
+
+
+def _all(books: Books, runs: Iterator[Run]) -> Iterator[_Read]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while batch := list(islice(runs, BATCH)):
+            yield from pool.map(lambda run: _of_run(books, run), batch)
+
+
+def _of_run(books: Books, run: Run) -> _Read:
+    if run.foreign or (run.attempt == 1 and run.conclusion in NOTHING_RAN):
+        return _Read(run=run)
+    return read_run(books, run, books.jobs(run.id))
+
+
+def read_run(books: Books, run: Run, jobs: Iterable[Job]) -> _Read:
+    """Read what the stops of one run have left; raises GitHubError.
+
+    A re-run of failed jobs lists the others again, under new ids and with their old times.
+    """
+    found: dict[tuple[str, float, str], Posting] = {}
+    unreadable = 0
+    for job in jobs:
+        if not is_stop(job):
+            continue
+        entries, odd = _entries(books, job.id)
+        unreadable += odd
+        for entry in entries:
+            seconds = max(0.0, (job.completed_at or job.started_at) - run.created_at)
+            posting = Posting(run=run, job=job.name, entry=entry, most_seconds=seconds)
+            found[job.name, job.started_at, str(entry)] = posting
+    return _Read(run=run, postings=tuple(found.values()), unreadable=unreadable)
+
+
+def is_stop(job: Job) -> bool:
+    """Say whether what the job has left is believed."""
+    return job.began and uses(job, STOP) and not on_our_machine(job)
+
+
+def _entries(books: Books, job_id: int) -> tuple[list[Entry], int]:
+    notices = [note for note in books.annotations(job_id) if note.title == TITLE]
+    read = [read_notice(note.message) for note in notices]
+    return [entry for entries, _ in read for entry in entries], sum(odd for _, odd in read)
+
+
+def sums(postings: Sequence[Posting]) -> dict[str, float]:
+    """Return what is known to have been spent, by currency."""
+    total: dict[str, float] = {}
+    for posting in postings:
+        price, cost = posting.entry.price, posting.entry.cost
+        if price is not None and cost is not None:
+            total[price.currency] = total.get(price.currency, 0.0) + cost
+    return total
