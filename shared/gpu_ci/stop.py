@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import TYPE_CHECKING, Final, Literal
 
 from gpu_ci import actions
@@ -104,7 +105,10 @@ def _prepare(inputs: StopInputs, env: Mapping[str, str], deadline: Deadline) -> 
 
 @dataclass(kw_only=True)
 class Stopping:
-    """One stop: what it was told, and what it found to give back."""
+    """One stop: what it was told, and what it found to give back.
+
+    `settled` are machines, by their names, that an earlier attempt has given back, and which.
+    """
 
     inputs: StopInputs
     identity: Identity
@@ -113,6 +117,7 @@ class Stopping:
     deadline: Deadline
     asker: Asker
     troubles: list[str] = field(default_factory=list)
+    settled: dict[str, str] = field(default_factory=dict)
 
     def debts(self) -> list[Debt]:
         """Return what is to be given back: the handle's machines, the kept one, a key's, the run's."""
@@ -145,13 +150,9 @@ class Stopping:
     def _of_handle(self, machine: Machine) -> Debt:
         """Return the debt of what start gave out; in a later attempt it is settled as a rule, and
         would be billed a second time, with all the time since then."""
-        if not self._is_settled(machine):
-            return self._debt(machine)
-        debt = _registration_of(machine)
-        debt.left = (
-            f"it ended with attempt {machine.tags.attempt}, whose stop has told what it cost"
-        )
-        return debt
+        if self._is_settled(machine):
+            self.settled[machine.name] = machine.tags.attempt
+        return self._debt(machine)
 
     def _is_settled(self, machine: Machine) -> bool:
         if machine.tags.attempt in {"", self.identity.attempt}:
@@ -165,9 +166,15 @@ class Stopping:
         as_found = not machine.started and self.inputs.release == "auto"
         if machine.kept and not as_found:
             return self._kept(machine.name, machine)
-        debt = _registration_of(machine)
-        debt.machine = None if as_found else machine
-        return debt
+        tags = machine.tags
+        return Debt(
+            name=tags.name,
+            label=tags.label,
+            starter=tags.starter,
+            runner_id=tags.runner_id,
+            machine=None if as_found else machine,
+            search_name=not tags.runner_id,
+        )
 
     def _kept(self, name: str, machine: Machine | None = None) -> Debt:
         """Return the debt of a kept machine: it is put away if nobody else has its lock.
@@ -201,7 +208,9 @@ class Stopping:
 
     def tell(self, debts: Sequence[Debt]) -> None:
         """Say what was given back, how long it was billed and what that cost."""
-        released = [machine for debt in debts for machine in debt.released]
+        for name, attempt in self.settled.items():
+            actions.say(f"{name} ended with attempt {attempt}, whose stop has told what it cost.")
+        released = [m for debt in debts for m in debt.released if m.name not in self.settled]
         times = self._times() if released else None
         bills = [self._bill(machine, times) for machine in released]
         removed = sum(debt.removed for debt in debts)
@@ -245,8 +254,8 @@ class Stopping:
     def _bill(self, machine: Machine, times: Times | None) -> Bill:
         began, now = machine.launched_at, times.now if times else self.deadline.clock.now()
         paused = machine.kept and HOW[self.inputs.release] == "pause"
-        # Whole seconds, as they are shown: what is added up from the ledger is the same sum.
-        seconds = float(max(0, round(now - began))) if began else None
+        # Whole seconds, begun ones too, as they are shown: what the ledger adds up is the same sum.
+        seconds = float(max(0, ceil(now - began))) if began else None
         return Bill(
             machine=machine,
             seconds=seconds,
@@ -338,18 +347,6 @@ def _with_mark(machine: Machine, runners: Mapping[str, Runner]) -> Machine:
         runner_id=runner.id if runner else 0,
     )
     return replace(machine, tags=known)
-
-
-def _registration_of(machine: Machine) -> Debt:
-    """Return the debt of a machine's registration alone."""
-    tags = machine.tags
-    return Debt(
-        name=tags.name,
-        label=tags.label,
-        starter=tags.starter,
-        runner_id=tags.runner_id,
-        search_name=not tags.runner_id,
-    )
 
 
 def _lone(runner: Runner) -> Debt:

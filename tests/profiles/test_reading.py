@@ -219,7 +219,7 @@ def test_what_is_wrong_is_said_with_its_line(data: str | bytes, words: list[str]
         "ghp_" + "a" * 36,
         "github_pat_" + "A1" * 20,
         "AKIA" + "A" * 16,
-        "-----BEGIN RSA PRIVATE KEY-----",
+        "-----BEGIN RSA " + "PRIVATE KEY-----",
     ],
 )
 def test_a_secret_in_a_value_is_refused_and_not_repeated(secret: str) -> None:

@@ -119,7 +119,7 @@ def test_serves_moto(monkeypatch: pytest.MonkeyPatch) -> None:
     with Server(faults) as server:
         ec2 = boto3.client(
             "ec2",
-            region_name="us-east-1",
+            region_name="sa-east-1",  # where no other test of this process leaves anything
             endpoint_url=server.url,
             aws_access_key_id="test",
             aws_secret_access_key="test",

@@ -19,8 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -34,7 +35,8 @@ from gpu_ci.sandbox.demo import DemoFailed, Timeline
 from gpu_ci.sandbox.world import REPOSITORY, World, new_run_id, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from gpu_ci.sandbox.act_copy import Copy
     from gpu_ci.sandbox.records import Conclusion
@@ -45,6 +47,8 @@ LOOK_SECONDS: Final = 0.05
 # By this variable, whose value is the run's own folder, every process of a step is known.
 MARKER: Final = "XDG_CACHE_HOME"
 UNFINISHED: Final = "unfinished"
+# A signal waits for what is made of one line, which takes no time at all.
+HELD_SECONDS: Final = 2.0
 # Commands that a step gives its runner and whose text is for people.
 SHOWN_COMMANDS: Final = {"error", "warning", "notice"}
 
@@ -58,8 +62,9 @@ def demo_workflow(file: Path) -> None:
     timeline = Timeline()
     folder = Path(tempfile.mkdtemp(prefix="gpu-ci-demo-"))
     try:
-        with Cancellation(), open_world(folder) as world:
-            outcome = run_workflow(file, world, timeline)
+        with Cancellation() as cancellation, open_world(folder) as world:
+            held = partial(cancellation.held, HELD_SECONDS)
+            outcome = run_workflow(file, world, timeline, held=held)
             timeline.note(f"act ended with exit code {outcome.exit_code}.")
             judge(outcome, world, timeline)
     finally:
@@ -116,11 +121,16 @@ def _failures(outcome: Outcome) -> list[str]:
 
 
 def run_workflow(
-    file: Path, world: World, timeline: Timeline, trigger: Trigger | None = None
+    file: Path,
+    world: World,
+    timeline: Timeline,
+    trigger: Trigger | None = None,
+    held: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Outcome:
     """Run a workflow file in a new run of the world's repository, or in another attempt of its run.
 
-    Raises BadInputs when act cannot run it, EnvironmentBroken without act.
+    A signal's exception waits for the end of `held`: one in the middle of a change of the sandbox
+    could leave it locked. Raises BadInputs when act cannot run it, EnvironmentBroken without act.
     """
     program = find_act()
     trigger = trigger or Trigger()
@@ -134,7 +144,8 @@ def run_workflow(
     watch = Watch(timeline=timeline, records=Records(world=world))
     with _running([program, *stage.arguments(copy)], stage.env()) as process:
         for line in process.stdout or ():
-            watch.follow(line.rstrip("\n"))
+            with held():
+                watch.follow(line.rstrip("\n"))
         watch.outcome.exit_code = process.wait()
     _conclude(copy.jobs, watch)
     watch.outcome.outputs |= _outputs(world, stage.folder / "ended")
