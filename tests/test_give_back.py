@@ -20,7 +20,7 @@ from gpu_ci.github import Job
 from gpu_ci.give_back import BUSY_PATIENCE, Debt, Giver
 from gpu_ci.identity import Identity
 from gpu_ci.inputs import StopInputs
-from gpu_ci.machine import Machine, Price
+from gpu_ci.machine import Machine, Price, State
 from gpu_ci.needs import Asker
 from gpu_ci.providers import Candidate, Order
 from gpu_ci.stop import Stopping
@@ -81,10 +81,12 @@ def test_what_the_cloud_took_back_is_noted(owed: Owed, *, hurried: bool) -> None
     process is being cancelled (pain 12)."""
     debt, other = owed.debt(), owed.debt("gpu-ci-7-1-y")
     assert debt.machine
+    owed.provider.states[debt.machine.id] = State.GONE
     owed.provider.taken[debt.machine.id] = "no Spot capacity"
     owed.give_back(debt, other, hurried=hurried)
     told = [f"{debt.machine.told()} was taken back by the cloud: no Spot capacity."]
     assert (debt.taken, other.taken) == ([] if hurried else told, [])
+    assert (debt.ended, other.ended) == (set() if hurried else {debt.name}, set())
     assert owed.nothing_stands()
 
 

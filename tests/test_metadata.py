@@ -67,7 +67,7 @@ NOT_ASKED = {
     "cache-dir": "${{ inputs.cache && format('{0}/gpu-ci-watchdog', runner.temp) || '' }}",
 }
 # What is only of the scope run.
-IN_A_RUN = {"until", "queued"}
+IN_A_RUN = {"until", "queued", "over"}
 ASKED_BESIDES = ["runner", "cache", "aws-role", "aws-region"]
 
 

@@ -178,6 +178,7 @@ def test_a_machine_that_the_cloud_took_back_is_named(
 ) -> None:
     """The stop succeeds, and says that the job did not fail by itself (pain 12)."""
     machine = scene.machine()
+    scene.provider.states[machine.id] = State.GONE
     scene.provider.taken[machine.id] = "no Spot capacity"
     handle = to_handle([machine])
     assert scene.stop(start_env(provider="fake", machine=handle))["stopped"] == "1"
@@ -583,6 +584,23 @@ def test_a_bill_is_split_and_posted(
     assert entry.split == Split(boot=300, work=600, idle=100)
     assert "::warning" not in out
     assert "used 4 min of GitHub's runners" in scene.page.read_text()
+
+
+@pytest.mark.parametrize(("state", "billed"), [(State.GONE, "900"), (State.RUNNING, "1000")])
+def test_a_machine_that_ended_itself_is_billed_to_its_last_job(
+    scene: Scene, state: State, billed: str
+) -> None:
+    """Of several machines one may be over hours before the stop, which waits for the others."""
+    machine = scene.machine()
+    scene.provider.states[machine.id] = state
+    timed(scene)
+    assert scene.run_times
+    gone, *others = (replace(each) for each in scene.run_times if each.runner_name == "box")
+    scene.run_times = (replace(gone, runner_name=machine.name), *others)
+    began = scene.clock.now() - 1000
+    handle = to_handle([replace(machine, launched_at=began, price=Price(per_hour=3.6))])
+    told = scene.stop(start_env(provider="fake", machine=handle))
+    assert (told["billed-seconds"], told["work-seconds"]) == (billed, "600")
 
 
 def test_times_are_asked_for_when_the_machine_is_given_back(scene: Scene) -> None:

@@ -19,6 +19,7 @@ from gpu_ci.errors import (
     StillThere,
     Unreachable,
 )
+from gpu_ci.machine import State
 from gpu_ci.waiting import Deadline, every, growing
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Debt:
     `label` and `starter` are those of its tags. `search_name` says that an answer was lost: a
     registration of `name` may exist. `search` asks the provider for machines whose create call was
     not answered. A kept machine is `put_away` instead, under its lock; `left` is why there was
-    nothing to do; `taken` says which machines the cloud had ended itself, and why.
+    nothing to do. `ended` are the names of machines that were over before they were released, and
+    `taken` says which of them the cloud had taken back, and why.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Debt:
     put_away: Callable[[Deadline], Machine | str] | None = None
     left: str = ""
     troubles: list[str] = field(default_factory=list)
+    ended: set[str] = field(default_factory=set)
     taken: list[str] = field(default_factory=list)
     released: list[Machine] = field(default_factory=list)
     removed: int = 0
@@ -173,9 +176,18 @@ class Giver:
             )
 
     def _note_end(self, debt: Debt, machine: Machine) -> None:
-        """Note an end that was the cloud's doing: afterwards it may show ours."""
-        if not self.hurried and (why := self.provider.taken_back(machine)):
+        """Note an end that was not ours, while the cloud still tells: afterwards it may show ours."""
+        if self.hurried or not self._is_over(machine):
+            return
+        debt.ended.add(machine.name)
+        if why := self.provider.taken_back(machine):
             debt.taken.append(f"{machine.told()} was taken back by the cloud: {why}.")
+
+    def _is_over(self, machine: Machine) -> bool:
+        try:
+            return self.provider.state(machine) in {State.ENDING, State.GONE}
+        except CloudError:  # the release itself will tell, and unknown is not over
+            return False
 
     def _machines(self, debt: Debt) -> Sequence[Machine]:
         if debt.machine:

@@ -152,6 +152,8 @@ class Stopping:
         would be billed a second time, with all the time since then."""
         if self._is_settled(machine):
             self.settled[machine.name] = machine.tags.attempt
+        elif machine.kept and machine.tags.attempt not in {"", self.identity.attempt}:
+            machine = replace(machine, launched_at=0.0)  # since when it runs now, nobody knows
         return self._debt(machine)
 
     def _is_settled(self, machine: Machine) -> bool:
@@ -212,7 +214,8 @@ class Stopping:
             actions.say(f"{name} ended with attempt {attempt}, whose stop has told what it cost.")
         released = [m for debt in debts for m in debt.released if m.name not in self.settled]
         times = self._times() if released else None
-        bills = [self._bill(machine, times) for machine in released]
+        ended = {name for debt in debts for name in debt.ended}
+        bills = [self._bill(each, times, ended=each.name in ended) for each in released]
         removed = sum(debt.removed for debt in debts)
         for debt in debts:
             if debt.left:
@@ -251,15 +254,17 @@ class Stopping:
         if times and (renamed := times.renamed(self.asker)):
             actions.warning(renamed)
 
-    def _bill(self, machine: Machine, times: Times | None) -> Bill:
+    def _bill(self, machine: Machine, times: Times | None, *, ended: bool) -> Bill:
         began, now = machine.launched_at, times.now if times else self.deadline.clock.now()
+        if times and ended:
+            now = times.end_of(machine.name)
         paused = machine.kept and HOW[self.inputs.release] == "pause"
         # Whole seconds, begun ones too, as they are shown: what the ledger adds up is the same sum.
         seconds = float(max(0, ceil(now - began))) if began else None
         return Bill(
             machine=machine,
             seconds=seconds,
-            split=times.split(self._as_given(machine), seconds) if times else None,
+            split=times.split(self._as_given(machine), seconds, now) if times else None,
             price=machine.price or self.provider.price(machine),
             paused=paused,
             upkeep=keeper(self.provider).upkeep(machine) if paused else None,

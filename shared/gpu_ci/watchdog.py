@@ -131,7 +131,9 @@ class Watchdog:
             self.cancellation.finish()
             self._own_run(watch).end(late)
         elif self.inputs.until == "done":
-            fail_with(watch.until_over())
+            jobs = watch.until_over()
+            actions.output("over", "true")
+            fail_with(jobs)
 
     def _own_run(self, watch: Watch) -> OwnRun:
         return OwnRun(

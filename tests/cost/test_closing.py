@@ -39,7 +39,7 @@ def test_one_listing_tells_all(desk: Desk) -> None:
     add_job(desk, run, name="test", runner_name=NAME, labels=["gpu"], steps=(), **known)
     add_job(desk, run)
     found = times(desk)
-    assert found.split(MACHINE, 800.0) == Split(boot=100, work=640, idle=60)
+    assert found.split(MACHINE, 800.0, found.now) == Split(boot=100, work=640, idle=60)
     assert (found.hosted, found.why) == (1, "")
     assert len(desk.calls()) == 1
 
@@ -53,7 +53,18 @@ def test_what_is_not_among_these_jobs_is_not_split(
 ) -> None:
     """A machine of another run or attempt, or one that nobody knows the age of."""
     machine = replace(MACHINE, tags=replace(MACHINE.tags, **tags_))  # type: ignore[arg-type]  # strings alone
-    assert times(desk).split(machine, seconds) is None
+    found = times(desk)
+    assert found.split(machine, seconds, found.now) is None
+
+
+def test_a_machine_that_was_over_ended_with_its_last_job(desk: Desk) -> None:
+    """What another machine did does not count; without a job on it nobody knows better than now."""
+    run = desk.state.run(RUN)
+    for name, ended in ((NAME, 60), (NAME, 300), ("another", 10)):
+        known = {"started_at": NOON - 700, "completed_at": NOON - ended}
+        add_job(desk, run, name="test", runner_name=name, labels=["gpu"], steps=(), **known)
+    found = times(desk)
+    assert (found.end_of(NAME), found.end_of("a third")) == (NOON - 60, found.now)
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
@@ -61,7 +72,7 @@ def test_what_cannot_be_read_is_said(desk: Desk, status: int) -> None:
     """Never raised, and asked for once."""
     desk.add(answer(status, {"message": "no"}, path="attempts", times=None))
     found = times(desk)
-    assert (found.hosted, found.split(MACHINE, 800.0)) == (None, None)
+    assert (found.hosted, found.split(MACHINE, 800.0, found.now)) == (None, None)
     assert f"GitHub answered {status}" in found.why
     assert len(desk.calls(path="attempts")) == 1
     assert desk.clock.slept == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,7 +73,57 @@ def test_once_tells_how_many_jobs_wait(
     assert scene.posts() == []
 
 
+@pytest.mark.parametrize("rule", [answer(502, times=None), drop(times=None)])
+def test_once_takes_no_answer_for_none(scene: Scene, rule: Rule) -> None:
+    """It goes on asking, and fails where GitHub does not answer for long."""
+    scene.queue()
+    scene.desk.add(replace(rule, path=JOBS))
+    told = scene.watch(until="once")
+    assert told.code == 13
+    assert told.seconds >= OUTAGE_SECONDS
+
+
+def test_once_outlasts_a_short_outage(scene: Scene) -> None:
+    """The answer that comes at last counts."""
+    scene.queue()
+    scene.desk.add(answer(502, path=JOBS, times=4))
+    told = scene.watch(until="once")
+    assert (told.code, told.outputs["queued"]) == (0, "1")
+
+
 # To the end
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_watch_to_the_end_outlasts_outages_and_limits(scene: Scene, *, limited: bool) -> None:
+    """The job goes on meanwhile, and must not fail by its watch."""
+    job = scene.queue()
+    scene.after(30, picks_up(scene, job.id))
+    scene.after(7200, lambda: scene.state.set_job(job.id, conclusion="success"))
+    reset = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(scene.clock.now()) + 3000)}
+    refusal = answer(403, {"message": "API rate limit exceeded"}, headers=reset, path=JOBS)
+    outage = answer(502, path=JOBS)
+    rule = replace(refusal if limited else outage, times=None)
+    scene.after(600, lambda: scene.desk.add(rule))
+    scene.after(3000, scene.desk.hub.faults.clear)
+    told = scene.watch(until="done")
+    assert (told.code, told.outputs["over"]) == (0, "true")
+    assert told.seconds >= 7200
+
+
+def test_one_empty_answer_is_no_end(scene: Scene) -> None:
+    """The job is there, and is waited for."""
+    job = scene.queue()
+    scene.after(30, picks_up(scene, job.id))
+    scene.after(900, lambda: scene.state.set_job(job.id, conclusion="failure"))
+    empty = answer(200, {"total_count": 0, "jobs": []}, path=JOBS)
+    scene.after(100, lambda: scene.desk.add(empty))
+    assert scene.watch(until="done").code == JobFailed.exit_code
+
+
+def test_a_watch_to_the_end_of_nothing_ends(scene: Scene) -> None:
+    """Where no job asks for the label there is nothing to stay for."""
+    assert scene.watch(until="done", **SHORT).code == 0
 
 
 @pytest.mark.parametrize("conclusion", ["failure", "cancelled", "timed_out"])

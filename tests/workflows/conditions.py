@@ -164,12 +164,24 @@ MEANINGS: Mapping[tuple[str, str, str], Meaning] = {
         values={**RERUN, **QUEUED},
     ),
     ("gpu-loop.yml", "watch", "End the wait for a machine that did not come"): Meaning(
-        says=lambda at: at.failure and at["steps.gpu.outcome"] == "failure",
-        values={"steps.gpu.outcome": (None, *RESULTS)},
+        says=lambda at: at.failure and at.again and at["steps.gpu.outcome"] != "success",
+        values={
+            "steps.gpu.outcome": (None, *RESULTS),
+            "needs.start.outputs.attempt": ("", *ATTEMPTS),
+            "github.run_attempt": ATTEMPTS,
+        },
     ),
     ("gpu-loop.yml", "watch", "Give the machine back"): Meaning(
-        says=lambda at: bool(at["steps.gpu.outputs.machine"]),
-        values={"steps.gpu.outputs.machine": (None, *TEXT)},
+        says=lambda at: (
+            bool(at["steps.gpu.outputs.machine"])
+            and at["inputs.machine-name"] == ""
+            and (at["steps.watch.outputs.over"] == "true" or at.cancelled)
+        ),
+        values={
+            "steps.gpu.outputs.machine": (None, *TEXT),
+            "inputs.machine-name": TEXT,
+            "steps.watch.outputs.over": (None, "", "true"),
+        },
     ),
     ("gpu-loop.yml", "stop", ""): ALWAYS,
     ("gpu-loop.yml", "stop", "Log in to AWS"): ROLE,

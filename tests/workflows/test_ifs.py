@@ -294,17 +294,14 @@ def test_a_stop_always_gives_something_back(official: Official) -> None:
         ),
         (
             ("stop", "outputs", "cost"),
-            {"steps.again.outputs.cost": (None, "", "2"), "steps.stop.outputs.cost": ("", "1")},
-            lambda at: at["steps.again.outputs.cost"] or at["steps.stop.outputs.cost"],
-        ),
-        (
-            ("stop", "outputs", "billed-seconds"),
             {
-                "steps.again.outputs.billed-seconds": (None, "", "2"),
-                "steps.stop.outputs.billed-seconds": ("", "1"),
+                "steps.again.outputs.stopped": (None, "", "0", "1"),
+                "steps.again.outputs.cost": (None, "", "2"),
+                "steps.stop.outputs.cost": ("", "1"),
             },
             lambda at: (
-                at["steps.again.outputs.billed-seconds"] or at["steps.stop.outputs.billed-seconds"]
+                (at["steps.again.outputs.stopped"] == "1" and at["steps.again.outputs.cost"])
+                or at["steps.stop.outputs.cost"]
             ),
         ),
     ],

@@ -42,14 +42,20 @@ class Times:
         """The minutes of GitHub's own runners that the library's jobs used so far."""
         return None if self.jobs is None else hosted_minutes(self.jobs, self.now)
 
-    def split(self, machine: Machine, seconds: float | None) -> Split | None:
-        """Return how the machine's time splits; None where its jobs are not among these."""
+    def end_of(self, machine: str) -> float:
+        """Return when a machine that ended itself was over: with its last job, as far as that is
+        known, and by now otherwise."""
+        spans = spans_of(machine, self.jobs or (), self.now)
+        return max((ended for _, ended in spans), default=self.now)
+
+    def split(self, machine: Machine, seconds: float | None, ended: float) -> Split | None:
+        """Return how the machine's time up to its end splits; None where its jobs are not known."""
         tags, own = machine.tags, self.identity
         known = tags.run_id in {"", own.run_id} and tags.attempt in {"", own.attempt}
         if self.jobs is None or seconds is None or not known:
             return None
         spans = spans_of(machine.name, self.jobs, self.now)
-        return split(self.now - seconds, self.now, spans)
+        return split(ended - seconds, ended, spans)
 
     def renamed(self, asker: Asker) -> str:
         """Return a warning if the stop that asks will not be known for one, "" otherwise."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gpu_ci import actions
 from gpu_ci.errors import Limited, Unreachable
-from gpu_ci.waiting import Deadline, every, growing
+from gpu_ci.waiting import Deadline, growing
 from gpu_ci.watching.waits import BEGUN, HELD, is_queued, is_taken
 
 if TYPE_CHECKING:
@@ -68,24 +68,52 @@ class Watch:
             self.clock.sleep(LOOK_SECONDS)
 
     def until_over(self) -> list[Job]:
-        """Return the watched jobs when all of them are over. Raises GitHubError as above."""
-        self.heard_at = self.clock.now()
+        """Return the watched jobs when all of them are over, or nothing where there are none.
+
+        An outage or a limit is waited for: nothing is paid for meanwhile, and a job that goes on is
+        not to fail by its watch. Raises GitHubError where waiting cannot help.
+        """
+        self.quiet_since = self.clock.now()
         for pause in growing(FIRST_LOOK, 1.5, LAST_LOOK):
-            jobs = self._look()
-            if jobs is not None and all(job.over for job in self._watched(jobs)):
-                return self._watched(jobs)
+            watched = self._watched(self._look_at_length(pause))
+            if watched:
+                self.quiet_since = self.clock.now()
+            # One empty answer is no proof that there are no jobs.
+            alone = self.clock.now() - self.quiet_since >= ALONE_SECONDS
+            if all(job.over for job in watched) and (watched or alone):
+                return watched
             self.clock.sleep(pause)
         raise AssertionError  # the pauses never end
 
+    def _look_at_length(self, pause: float) -> list[Job]:
+        """Return the attempt's jobs, however long GitHub takes to tell them."""
+        while True:
+            self.heard_at = self.clock.now()
+            try:
+                if (jobs := self._look()) is not None:
+                    return jobs
+            except Limited as error:
+                self.clock.sleep(error.until - self.clock.now())
+            except Unreachable:
+                pass
+            self.clock.sleep(pause)
+
     def waiting(self) -> int:
-        """Return how many watched jobs wait for a runner, as soon as one does, or 0 when none will."""
+        """Return how many watched jobs wait for a runner, as soon as one does, or 0 when none will.
+
+        Raises GitHubError when GitHub cannot be asked for long: no answer is not "none".
+        """
         self.heard_at = self.clock.now()
-        for _ in every(LOOK_SECONDS, Deadline.after(ONCE_SECONDS, self.clock)):
-            watched = self._watched(self._look() or [])
-            if queued := [job for job in watched if is_queued(job)]:
-                return len(queued)
-            if watched and all(job.status in BEGUN for job in watched):
-                return 0
+        heard = 0.0
+        while not heard or self.clock.now() - heard < ONCE_SECONDS:
+            if (jobs := self._look()) is not None:
+                heard = heard or self.clock.now()
+                watched = self._watched(jobs)
+                if queued := [job for job in watched if is_queued(job)]:
+                    return len(queued)
+                if watched and all(job.status in BEGUN for job in watched):
+                    return 0
+            self.clock.sleep(LOOK_SECONDS)
         return 0
 
     def _watched(self, jobs: Sequence[Job]) -> list[Job]:
