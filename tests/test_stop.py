@@ -628,9 +628,22 @@ def test_a_stop_whose_step_has_another_name_says_what_follows(
     assert "::warning::Budgets and `gpu-ci cost` do not count this stop" in capsys.readouterr().out
 
 
-def test_a_machine_of_another_attempt_is_not_split(scene: Scene) -> None:
-    """Its jobs are not among those of this attempt, so it would look idle."""
+def test_a_kept_machine_that_runs_in_another_attempt_is_paused_without_a_guess(
+    scene: Scene,
+) -> None:
+    """Since when it runs now its old handle does not tell: it may have been resumed for this one."""
     timed(scene)
     env = of_handle(scene) | {"GITHUB_RUN_ATTEMPT": "2"}
     outputs = scene.stop(env)
-    assert (outputs["billed-seconds"], outputs["work-seconds"]) == ("1000", "")
+    assert (outputs["stopped"], outputs["billed-seconds"], outputs["work-seconds"]) == ("1", "", "")
+    assert scene.state() is State.PAUSED
+
+
+def test_a_machine_of_another_attempt_is_not_split(scene: Scene) -> None:
+    """Its jobs are not among those of this attempt, so it would look idle."""
+    timed(scene)
+    machine = of_attempt_1(scene.machine())
+    began = scene.clock.now() - 1000
+    handle = to_handle([replace(machine, launched_at=began, price=Price(per_hour=3.6))])
+    told = scene.stop({**start_env(provider="fake", machine=handle), **SECOND})
+    assert (told["billed-seconds"], told["work-seconds"]) == ("1000", "")

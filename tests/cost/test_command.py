@@ -78,7 +78,8 @@ def test_a_day_is_written_as_one(desk: Desk, capsys: pytest.CaptureFixture[str],
 
 def test_json_for_programs(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     """The same figures, every part, and whether they are complete."""
-    made, _ = stopped(desk, entry(1.0), entry(price=Price(per_hour=80.0, currency="INR")))
+    rupees = entry(machine="a", price=Price(per_hour=80.0, currency="INR"))
+    made, _ = stopped(desk, entry(1.0), rupees)
     assert run(desk, "--json") == 0
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert told["totals"] == {"USD": 1.0, "INR": 80.0}
@@ -114,6 +115,18 @@ def test_a_picture_is_drawn(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert [posting.entry.cost for posting in ledger.postings] == [1.0]
     assert (until, file) == (NOON, tmp_path / "cost.png")
     assert title == f"GPU cost of {REPOSITORY} since 2026-11-01"
+
+
+@pytest.mark.parametrize(
+    ("place", "why"), [("missing/x.png", "there is no folder"), (".", "that is a folder")]
+)
+def test_a_picture_that_has_no_place_is_told_first(
+    desk: Desk, capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str, why: str
+) -> None:
+    """Before hundreds of requests are spent on it."""
+    assert run(desk, "--plot", str(tmp_path / place)) == 2
+    assert why in capsys.readouterr().err
+    assert desk.calls() == []
 
 
 def test_what_a_limit_cut_off_is_said(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.cost.desk import DAY, NOON, STOP, add_job, books, entry, limit_from, stopped
 from tests.fakes import REPOSITORY
 
+from gpu_ci.cost.entry import TITLE
 from gpu_ci.cost.ledger import read_ledger, sums
 from gpu_ci.cost.prospect import month_of
 from gpu_ci.errors import Forbidden, Limited, Unreachable
@@ -20,6 +21,7 @@ from gpu_ci.sandbox.faults import answer
 if TYPE_CHECKING:
     from tests.github_desk import Desk
 
+    from gpu_ci.cost.entry import Entry
     from gpu_ci.cost.ledger import Ledger
 
 MONTH = month_of(NOON)
@@ -63,8 +65,8 @@ def test_a_month_without_runs(desk: Desk) -> None:
 
 def test_a_price_in_another_currency_is_added_up_apart(desk: Desk) -> None:
     """Rupees are no dollars; an unknown cost is in no sum."""
-    rupees = entry(price=Price(per_hour=80.0, currency="INR"))
-    stopped(desk, entry(1.0), rupees, entry(price=None))
+    rupees = entry(machine="a", price=Price(per_hour=80.0, currency="INR"))
+    stopped(desk, entry(1.0), rupees, entry(machine="b", price=None))
     assert spent(desk) == {"USD": 1.0, "INR": 80.0}
 
 
@@ -86,7 +88,7 @@ def test_what_a_stop_cannot_have_left_is_not_believed(desk: Desk, forged: dict[s
     stopped(desk, entry(1.0))
     stopped(desk, entry(1_000_000.0), "forged", **forged)
     assert spent(desk) == {"USD": 1.0}
-    assert read(desk).unreadable == 0
+    assert read(desk).unreadable == ()
 
 
 def test_a_step_that_was_skipped_has_left_nothing(desk: Desk) -> None:
@@ -113,14 +115,15 @@ def test_a_pull_request_of_the_repository_itself_counts(desk: Desk) -> None:
 def test_lines_that_are_no_entries_are_counted(desk: Desk) -> None:
     """A stop of another version is not taken for one without cost; negative amounts mean nothing."""
     minus = str(entry(1.0)).replace("1.0000", "-1.0000").replace("at 1 USD", "at -1 USD")
-    stopped(desk, f"{entry(1.0)}\n{minus}\nhello")
+    run, job = stopped(desk, f"{entry(1.0)}\n{minus}\nhello")
     ledger = read(desk)
-    assert (sums(ledger.postings), ledger.unreadable) == ({"USD": 1.0}, 2)
+    assert sums(ledger.postings) == {"USD": 1.0}
+    assert [(each.run.id, each.job) for each in ledger.unreadable] == [(run.id, job.name)] * 2
 
 
 def test_every_attempt_counts_once(desk: Desk) -> None:
     """A re-run's stop is another one; a job that a re-run of failed jobs only lists again is not."""
-    run, job = stopped(desk, entry(1.0))
+    run, job = stopped(desk, entry(1.0, machine="box"))
     add_job(desk, run, name="test", steps=(), conclusion="failure")
     desk.state.runs.rerun(desk.state.run(run.id), lambda each: each.conclusion == "failure")
     (carried,) = [
@@ -234,6 +237,53 @@ def test_annotations_are_read_to_the_last_page(desk: Desk) -> None:
         job.id, Annotation(level="notice", title="gpu-ci cost", message=str(entry()))
     )
     assert spent(desk) == {"USD": 0.5}
+
+
+@pytest.mark.parametrize("later_first", [False, True])
+def test_a_machine_counts_once_in_a_run(desk: Desk, later_first: bool) -> None:
+    """A stop by key and one by handle, or a re-run, tell of it again: who came first knows best."""
+    told = [entry(), entry(seconds=7200, split=None), entry(seconds=None, split=None)]
+    run, _ = stopped(desk)
+    for each in reversed(told) if later_first else told:
+        job = add_job(desk, run)
+        desk.state.annotate(job.id, Annotation(level="notice", title=TITLE, message=str(each)))
+    assert [posting.entry for posting in read(desk).postings] == [told[0]]
+
+
+@pytest.mark.parametrize("lesser", [entry(9.0, price=None), entry(9.0, seconds=None, split=None)])
+def test_of_two_lines_the_one_that_tells_a_cost_counts(desk: Desk, lesser: Entry) -> None:
+    """However short the other one's time is: it must not block a budget."""
+    stopped(desk, lesser, entry(1.0), lesser, job={"completed_at": NOON + 1})
+    assert [posting.entry for posting in read(desk).postings] == [entry(1.0)]
+
+
+def test_a_kept_machine_counts_as_often_as_it_was_rented(desk: Desk) -> None:
+    """Its name is the same each time."""
+    run, _ = stopped(desk, entry(1.0, machine="box"))
+    later = add_job(desk, run, name="stop again")
+    note = Annotation(level="notice", title=TITLE, message=str(entry(2.0, machine="box")))
+    desk.state.annotate(later.id, note)
+    assert spent(desk) == {"USD": 3.0}
+    stopped(desk, entry(4.0))
+    stopped(desk, entry(8.0))
+    assert spent(desk) == {"USD": 15.0}
+
+
+@pytest.mark.parametrize("of_attempt", ["1", "2", "kept"])
+def test_an_unknown_time_counts_from_the_attempt_that_it_is_of(desk: Desk, of_attempt: str) -> None:
+    """Not from the run's creation days ago, unless the machine is of then; jobs that the re-run only
+    lists again are no beginning of it."""
+    run, _ = stopped(desk, ago=3 * DAY)
+    add_job(desk, run, name="test", steps=(), conclusion="failure")
+    desk.state.runs.rerun(desk.state.run(run.id), lambda each: each.conclusion == "failure")
+    name = {"kept": "box"}.get(of_attempt, f"gpu-ci-{run.id}-{of_attempt}-test-0123456789-0")
+    again = desk.state.run(run.id)
+    add_job(desk, again, name="start", steps=(), started_at=NOON - 50, completed_at=NOON)
+    stop = add_job(desk, again, name="late stop", started_at=NOON, completed_at=NOON + 50)
+    line = entry(36.0, machine=name, seconds=None, split=None)
+    desk.state.annotate(stop.id, Annotation(level="notice", title=TITLE, message=str(line)))
+    (posting,) = read(desk).postings
+    assert posting.most_seconds == (3 * DAY + 50 if of_attempt == "1" else 100)
 
 
 def test_a_machine_of_unknown_time_is_billed_no_longer_than_its_run(desk: Desk) -> None:

@@ -205,9 +205,9 @@ def test_a_forged_million_blocks_nothing(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (entry(price=None), "The ledger does not tell what gpu-ci-7-1-test"),
+        (entry(price=None), "The ledger does not tell what an hour of gpu-ci-7-1-test"),
         (entry(price=Price(per_hour=1.0, currency="INR")), "INR and USD cannot be added up"),
-        ("hello", "1 line.s. of the ledger are of another version"),
+        ("hello", "A line that job 'stop' of run [0-9]+ has left, is of another version"),
     ],
 )
 def test_a_ledger_that_cannot_be_added_up_is_refused(desk: Desk, message: object, why: str) -> None:
@@ -215,6 +215,29 @@ def test_a_ledger_that_cannot_be_added_up_is_refused(desk: Desk, message: object
     stopped(desk, message)
     with pytest.raises(BudgetUnknown, match=why):
         check(desk, World.of(budget="100/month"))
+
+
+@pytest.mark.parametrize("message", [entry(price=None), "hello\nhello"])
+def test_a_line_that_blocks_a_month_is_named(desk: Desk, message: object) -> None:
+    """By its run and job, with what helps: no right to read prices changes what is written."""
+    run, job = stopped(desk, message, job={"name": "put away"})
+    with pytest.raises(BudgetUnknown, match=f"run {run.id}") as caught:
+        check(desk, World.of(budget="100/month"))
+    assert f"job {job.name!r}" in caught.value.what
+    assert ("and 1 more in the ledger" in caught.value.what) == (message == "hello\nhello")
+    assert "Delete that run, and all its lines with it, or leave `month`" in caught.value.cure
+
+
+@pytest.mark.parametrize("message", [entry(price=None), "hello"])
+def test_a_line_that_blocks_a_run_is_named(desk: Desk, message: object) -> None:
+    """The run that asks cannot be deleted: another one begins without it."""
+    job = add_job(desk, desk.state.run(RUN))
+    note = Annotation(level="notice", title="gpu-ci cost", message=str(message))
+    desk.state.annotate(job.id, note)
+    with pytest.raises(BudgetUnknown, match=f"run {RUN}") as caught:
+        check(desk, World.of(budget="100/run"))
+    assert "job 'stop'" in caught.value.what
+    assert "Begin a new run instead of another attempt, or leave `run`" in caught.value.cure
 
 
 def test_an_unknown_time_counts_as_the_whole_runs(desk: Desk) -> None:
@@ -293,6 +316,14 @@ def test_a_kept_machine_that_may_become_another_type_counts_as_the_dearer(desk: 
     assert "This start may cost 30.00 USD" in check(desk, world)[0]
     prices(world, {"old": Price(per_hour=5.0), "new": Price(per_hour=0.5)})
     assert "This start may cost 30.00 USD" in check(desk, world)[0]
+
+
+@pytest.mark.parametrize("state", [State.PAUSED, State.RUNNING])
+def test_a_kept_machine_counts_as_what_it_would_be_resumed_as(desk: Desk, state: State) -> None:
+    """Also one that is up: it may be paused until it is our turn, and be resumed with more GPUs."""
+    world = kept("100/run", state)
+    world.provider.price = lambda machine: Price(per_hour=0.5 if machine.id else 4.0)  # type: ignore[method-assign]  # a test's cloud
+    assert "This start may cost 24.00 USD" in check(desk, world)[0]
 
 
 def test_a_kept_machine_that_is_absent_counts_as_what_it_would_be_made_of(desk: Desk) -> None:

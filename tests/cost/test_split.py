@@ -60,12 +60,18 @@ def test_the_parts_are_the_whole(
         ([(1095, 1400), (1200, 1300)], Split(boot=95, work=305, idle=412)),
         ([(900, 1100)], Split(boot=0, work=100, idle=712)),
         ([(1700, 5000)], Split(boot=700, work=112, idle=0)),
+        ([(500, 950), (1095, 1735)], Split(boot=95, work=640, idle=77)),
+        ([(500, 1000), (1095, 1735)], Split(boot=95, work=640, idle=77)),
+        ([(1095, 1735), (1900, 2000)], Split(boot=95, work=640, idle=77)),
+        ([(500, 950)], Split(boot=0, work=0, idle=812)),
+        ([(1900, 2000)], Split(boot=0, work=0, idle=812)),
+        ([(1812, 1812)], Split(boot=812, work=0, idle=0)),
         ([], Split(boot=0, work=0, idle=812)),
     ],
 )
 def test_a_split(jobs: list[tuple[float, float]], parts: Split) -> None:
-    """Boot ends with the first job, jobs at once count once, what is outside is at the edge, and
-    without a job all is idle."""
+    """Boot ends with the first job, jobs at once count once, what is in part outside is at the edge,
+    what a kept machine did before or does later does not count, and without a job all is idle."""
     assert split(1000.0, 1812.0, jobs) == parts
 
 
@@ -85,6 +91,7 @@ def test_a_machines_jobs_are_those_of_its_runner() -> None:
     [
         (HOSTED, 2),
         (replace(HOSTED, completed_at=1060.0), 1),
+        (replace(HOSTED, completed_at=1000.0), 1),
         (replace(HOSTED, completed_at=0.0), 4),
         (replace(HOSTED, steps=("Run ruff",)), 0),
         (replace(HOSTED, runner_group="Default"), 0),

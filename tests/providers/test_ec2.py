@@ -775,6 +775,29 @@ def test_prices_have_a_source(ec2: Ec2, order: Order) -> None:
     assert market.source.startswith("EC2 spot price of ")
 
 
+def spot_history(*points: tuple[str, int, float]) -> str:
+    """What AWS answers: a zone, a day of November and a price each."""
+    items = (
+        f"<item><availabilityZone>us-east-1{zone}</availabilityZone><spotPrice>{price}</spotPrice>"
+        f"<timestamp>2026-11-{day:02}T00:00:00.000Z</timestamp></item>"
+        for zone, day, price in points
+    )
+    return (
+        "<DescribeSpotPriceHistoryResponse><spotPriceHistorySet>"
+        f"{''.join(items)}</spotPriceHistorySet></DescribeSpotPriceHistoryResponse>"
+    )
+
+
+def test_a_spot_price_without_a_zone_is_the_dearest_zones(ec2: Ec2, order: Order, aws: Aws) -> None:
+    """The newest of each zone, whichever zone's is newest of all, and whatever it was before."""
+    machine = replace(ec2.launch(order), market="spot", zone="")
+    told = spot_history(("a", 22, 0.2), ("b", 21, 0.3), ("c", 19, 0.1), ("c", 18, 0.9))
+    aws.faults.add(f.answer(200, told, body="DescribeSpotPriceHistory"))
+    price = ec2.price(machine)
+    assert price is not None
+    assert (price.per_hour, price.source) == (0.3, "EC2 spot price of 2026-11-21")
+
+
 @pytest.mark.parametrize(
     "fault",
     [

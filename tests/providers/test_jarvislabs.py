@@ -669,6 +669,27 @@ def test_the_price_of_what_is_not_made_yet(
     assert (provider.price(imagined) is not None) == known
 
 
+@pytest.mark.parametrize(
+    ("status", "gpus", "resumed"), [("Paused", 8, 3.52), ("Running", 8, 3.52), ("Paused", 0, 0.44)]
+)
+def test_the_price_of_what_would_be_resumed(
+    jarvislabs_world: JarvisLabsWorld,
+    jarvislabs: Cloud,
+    status: str,
+    gpus: int,
+    resumed: float,
+) -> None:
+    """With as many GPUs as are asked for, also of one that is up and may be paused until then; what
+    there is costs what it has."""
+    jarvislabs.add_machine("gpu-box", status, gpu_type="L4")
+    jarvislabs_world.options = JarvisLabsOptions(num_gpus=gpus)
+    provider = jarvislabs_world.provider()
+    found = provider.kept("gpu-box")
+    assert found
+    prices = [provider.price(each) for each in (found[0], replace(found[0], id=""))]
+    assert [price and price.per_hour for price in prices] == pytest.approx([0.44, resumed])
+
+
 def test_the_price_of_what_is_not_sold(provider: JarvisLabs, order: Order) -> None:
     """Unknown is none, not nought."""
     machine = replace(provider.launch(order), type="B999")

@@ -69,6 +69,7 @@ class Run:
 class Job:
     """A job of any attempt, with the names of the steps that began; times are as a run's, 0 unknown.
 
+    `attempt` is the one that lists it: a re-run of failed jobs lists the others again.
     `current` is the step that is in progress, as far as GitHub has heard; `began` says that a
     runner has had the job.
     """
@@ -82,6 +83,7 @@ class Job:
     completed_at: float = 0.0
     steps: tuple[str, ...] = ()
     current: str = ""
+    attempt: int = 1
 
     @property
     def began(self) -> bool:
@@ -101,6 +103,7 @@ class Job:
             completed_at=moment(data.get("completed_at")),
             steps=tuple(str(step["name"]) for step in steps if _has_begun(step)),
             current=next(going, ""),
+            attempt=int(data.get("run_attempt") or 1),
         )
 
 

@@ -47,6 +47,7 @@ def cost(
     Raises BadInputs, EnvironmentBroken, or the GitHubError where nothing at all could be read.
     """
     actions.mask_secrets(env)
+    picture = _picture(plot)
     now = clock.now()
     began = _since(since, now)
     books = _connect(env, Deadline.after(PATIENCE, clock))
@@ -58,12 +59,23 @@ def cost(
         print(json.dumps(_as_json(ledger, books), indent=2))
     else:
         _print(ledger, title, books)
-    if plot:
-        draw(ledger, now, title, Path(plot))
+    if picture:
+        draw(ledger, now, title, picture)
     if mermaid:
         _show_charts(ledger, now, title, printed=not as_json)
     for gap in _gaps(ledger):
         print(gap, file=sys.stderr)
+
+
+def _picture(text: str) -> Path | None:
+    if not text:
+        return None
+    file = Path(text)
+    if not file.parent.is_dir():
+        raise BadInputs([f"--plot is {text!r}; there is no folder {str(file.parent)!r}."])
+    if file.is_dir():
+        raise BadInputs([f"--plot is {text!r}; that is a folder: name a file in it."])
+    return file
 
 
 def _since(text: str, now: float) -> float:
@@ -120,7 +132,7 @@ def _gaps(ledger: Ledger) -> list[str]:
         why = str(ledger.gap) if ledger.gap else f"More than {MOST_RUNS} runs are not read."
         gaps.append(f"Runs before {_written(ledger.oldest)} are not in it. {why}")
     if ledger.unreadable:
-        gaps.append(f"{ledger.unreadable} line(s) of the ledger could not be understood.")
+        gaps.append(f"{len(ledger.unreadable)} line(s) of the ledger could not be understood.")
     return gaps
 
 

@@ -2,8 +2,8 @@
 
 Whoever can write a workflow or run code in a job can print an annotation of any title. So only what
 a step of action-stop may have printed counts: of a job that has such a step and ran on no rented
-machine, in a run whose workflow is the repository's own. No amount can be negative, so that nothing
-that is printed makes the sum smaller.
+machine, in a run whose workflow is the repository's own. No amount can be negative, so that what is
+printed makes the sum smaller only where it tells less of a machine that is in the same run's lines.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 from gpu_ci.cost.entry import TITLE, Entry, read_notice
 from gpu_ci.cost.split import on_our_machine, uses
 from gpu_ci.errors import GitHubError
+from gpu_ci.identity import read_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gpu_ci.cost.books import Books, Job, Run
+    from gpu_ci.identity import Mark
 
 MOST_RUNS: Final = 5000
 AT_ONCE: Final = 8
@@ -33,7 +35,7 @@ NOTHING_RAN: Final = {"skipped", "startup_failure", "action_required"}
 @dataclass(frozen=True, kw_only=True)
 class Posting:
     """An entry and where it stands; `most_seconds` is how long the machine can have been billed
-    where the entry does not tell: since the run was created."""
+    where the entry does not tell: since the attempt began that it is of."""
 
     run: Run
     job: str
@@ -47,19 +49,35 @@ class Posting:
             return self.entry.cost
         return self.entry.price.per_hour * self.most_seconds / 3600
 
+    @property
+    def vagueness(self) -> tuple[bool, bool, float]:
+        """How little it tells: the smallest counts of several for one machine, since whoever came
+        later found it gone already."""
+        seconds = self.entry.seconds
+        known = self.most_seconds if seconds is None else seconds
+        return (seconds is None, self.entry.price is None, known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """Where a line stands that was believed and means nothing."""
+
+    run: Run
+    job: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
     """The postings of the runs since a moment, newest run first.
 
     `runs` is how many of them were read; `gap` is why older ones were not, None if all were.
-    `unreadable` counts lines that were believed and mean nothing.
+    `unreadable` has a place for each line that was believed and means nothing.
     """
 
     since: float
     postings: tuple[Posting, ...] = ()
     runs: int = 0
-    unreadable: int = 0
+    unreadable: tuple[Unread, ...] = ()
     gap: GitHubError | None = None
     oldest: float = 0.0
     cut: bool = False
@@ -75,7 +93,7 @@ class _Read:
 
     run: Run
     postings: tuple[Posting, ...] = ()
-    unreadable: int = 0
+    unreadable: tuple[Unread, ...] = ()
 
 
 def read_ledger(
@@ -97,7 +115,7 @@ def read_ledger(
         since=since,
         postings=tuple(posting for each in done for posting in each.postings),
         runs=len(done),
-        unreadable=sum(each.unreadable for each in done),
+        unreadable=tuple(line for each in done for line in each.unreadable),
         gap=gap,
         oldest=done[-1].run.created_at if done else 0.0,
         cut=gap is None and len(done) == most_runs,
@@ -116,23 +134,53 @@ def _of_run(books: Books, run: Run) -> _Read:
     return read_run(books, run, books.jobs(run.id))
 
 
-def read_run(books: Books, run: Run, jobs: Iterable[Job]) -> _Read:
+def read_run(books: Books, run: Run, jobs: Sequence[Job]) -> _Read:
     """Read what the stops of one run have left; raises GitHubError.
 
-    A re-run of failed jobs lists the others again, under new ids and with their old times.
+    A machine that several stops have told of counts once, where its name is no other machine's: a
+    kept one may have been rented several times. A re-run of failed jobs lists the others again,
+    under new ids and with their old times.
     """
-    found: dict[tuple[str, float, str], Posting] = {}
-    unreadable = 0
-    for job in jobs:
-        if not is_stop(job):
-            continue
+    attempts = _Attempts.of(run, jobs)
+    found: dict[tuple[str, ...], Posting] = {}
+    unreadable: list[Unread] = []
+    for job in filter(is_stop, jobs):
         entries, odd = _entries(books, job.id)
-        unreadable += odd
+        unreadable += [Unread(run=run, job=job.name)] * odd
         for entry in entries:
-            seconds = max(0.0, (job.completed_at or job.started_at) - run.created_at)
+            mark = read_name(entry.machine)
+            seconds = attempts.most_seconds(job, mark)
             posting = Posting(run=run, job=job.name, entry=entry, most_seconds=seconds)
-            found[job.name, job.started_at, str(entry)] = posting
-    return _Read(run=run, postings=tuple(found.values()), unreadable=unreadable)
+            own = (entry.machine,) if mark else (job.name, str(job.started_at), str(entry))
+            found[own] = min(found.get(own, posting), posting, key=lambda each: each.vagueness)
+    return _Read(run=run, postings=tuple(found.values()), unreadable=tuple(unreadable))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempts:
+    """Which attempt of a run each job is of, by its name and start, and when the attempts began."""
+
+    run: Run
+    of_job: Mapping[tuple[str, float], int]
+    began: Mapping[int, float]
+
+    @classmethod
+    def of(cls, run: Run, jobs: Iterable[Job]) -> _Attempts:
+        """Read them off the jobs; what a later attempt lists again is of the first."""
+        of_job: dict[tuple[str, float], int] = {}
+        began: dict[int, float] = {}
+        for job in sorted((job for job in jobs if job.began), key=lambda job: job.attempt):
+            attempt = of_job.setdefault((job.name, job.started_at), job.attempt)
+            began[attempt] = min(began.get(attempt, job.started_at), job.started_at)
+        return cls(run=run, of_job=of_job, began=began)
+
+    def most_seconds(self, stop: Job, mark: Mark | None) -> float:
+        """Return how long a machine that the stop tells of may have been there: one that names an
+        attempt of this run since that began, and any other since the stop's."""
+        own = mark is not None and mark.run_id == str(self.run.id)
+        attempt = int(mark.attempt) if mark and own else self.of_job[stop.name, stop.started_at]
+        began = self.began.get(attempt, self.run.created_at)
+        return max(0.0, (stop.completed_at or stop.started_at) - began)
 
 
 def is_stop(job: Job) -> bool:

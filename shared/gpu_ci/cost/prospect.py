@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gpu_ci.cost.books import Run
 from gpu_ci.cost.budget import Outlook, judge
-from gpu_ci.cost.ledger import Posting, read_ledger, read_run
+from gpu_ci.cost.ledger import read_ledger, read_run
 from gpu_ci.errors import BudgetUnknown, CloudError, GitHubError
 from gpu_ci.identity import IN_A_TERMINAL, Tags
 from gpu_ci.machine import Machine
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from gpu_ci.cost.books import Books
+    from gpu_ci.cost.budget import Span
+    from gpu_ci.cost.ledger import Posting, Unread
     from gpu_ci.identity import Identity
     from gpu_ci.inputs import StartInputs
     from gpu_ci.machine import Price
@@ -61,7 +63,7 @@ class Prospect:
         """Return what the start may cost at this price, and what comes on top."""
         machines = self.alive()  # first: what ends meanwhile is in the ledger, and counted twice
         own = [each for each in machines if each.tags.run_id == self.identity.run_id]
-        spent = self._in_one_currency(self._run_postings(), price)
+        spent = _in_one_currency(self._run_postings(), price, "run")
         outlook = Outlook(
             price=price,
             count=self.inputs.count,
@@ -70,7 +72,7 @@ class Prospect:
         )
         if self.inputs.budget.month is None:
             return outlook
-        spent = self._in_one_currency(self._month_postings(), price)
+        spent = _in_one_currency(self._month_postings(), price, "month")
         going = sum(self._most(each, price) for each in machines)
         return replace(outlook, month_besides=spent + going)
 
@@ -121,12 +123,13 @@ class Prospect:
     def _price_of(self, candidate: Candidate, kept: Machine | None) -> Price | None:
         """Return the price of the machine that the candidate would be.
 
-        A kept one stays where it is, and is resumed as another type if one is named.
+        A kept one stays where it is, and is resumed as another type if one is named. It may be up
+        now and paused by then, so that it counts as what is still to be made.
         """
         if kept is None:
             return self.provider.price(self._imagined(candidate))
         type_ = candidate.type or kept.type
-        return self.provider.price(replace(kept, type=type_, market=candidate.market))
+        return self.provider.price(replace(kept, id="", type=type_, market=candidate.market))
 
     def _imagined(self, candidate: Candidate) -> Machine:
         return Machine(
@@ -180,7 +183,7 @@ class Prospect:
             read = read_run(self.books, Run(id=int(number), workflow="", created_at=began), jobs)
         except GitHubError as error:
             raise _unreadable("What this run has cost so far", error) from error
-        self._all_read(read.unreadable)
+        _refuse_unread(read.unreadable, "run")
         return read.postings
 
     def _month_postings(self) -> Sequence[Posting]:
@@ -192,32 +195,41 @@ class Prospect:
                 f"The month has more than {ledger.runs} runs, which are not read for a budget.",
                 "Leave the month out of budget, and look at it with `gpu-ci cost` instead.",
             )
-        self._all_read(ledger.unreadable)
+        _refuse_unread(ledger.unreadable, "month")
         return ledger.postings
 
-    @staticmethod
-    def _all_read(unreadable: int) -> None:
-        if unreadable:
-            raise BudgetUnknown(
-                f"{unreadable} line(s) of the ledger are of another version of this library, or "
-                "forged.",
-                "Use the same version of action-start and action-stop; `gpu-ci cost` shows the rest.",
-            )
 
-    @staticmethod
-    def _in_one_currency(postings: Iterable[Posting], price: Price) -> float:
-        total = 0.0
-        for posting in postings:
-            most, told = posting.most, posting.entry.price
-            if most is None or told is None:
-                raise BudgetUnknown(
-                    f"The ledger does not tell what {posting.entry.machine} cost in run "
-                    f"{posting.run.id}.",
-                    PRICE_CURE,
-                )
-            _same_currency(told, price.currency, f"Run {posting.run.id} was billed in another one")
-            total += most
-        return total
+def _refuse_unread(lines: Sequence[Unread], span: Span) -> None:
+    if lines:
+        first, *others = lines
+        besides = f", and {len(others)} more in the ledger" if others else ""
+        raise BudgetUnknown(
+            f"A line that job {first.job!r} of run {first.run.id} has left{besides}, is of another "
+            "version of this library, or forged.",
+            f"{_ledger_cure(span)} Use the same version of action-start and action-stop from now on.",
+        )
+
+
+def _in_one_currency(postings: Iterable[Posting], price: Price, span: Span) -> float:
+    total = 0.0
+    for posting in postings:
+        most, told = posting.most, posting.entry.price
+        if most is None or told is None:
+            raise BudgetUnknown(
+                f"The ledger does not tell what an hour of {posting.entry.machine} cost in run "
+                f"{posting.run.id}, job {posting.job!r}.",
+                _ledger_cure(span),
+            )
+        _same_currency(told, price.currency, f"Run {posting.run.id} was billed in another one")
+        total += most
+    return total
+
+
+def _ledger_cure(span: Span) -> str:
+    """Return what helps against a line that is in the ledger for good."""
+    if span == "run":
+        return "Begin a new run instead of another attempt, or leave `run` out of budget."
+    return "Delete that run, and all its lines with it, or leave `month` out of budget."
 
 
 def _same_currency(price: Price, currency: str, why: str) -> None:

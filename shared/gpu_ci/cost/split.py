@@ -47,12 +47,16 @@ class Split:
 def split(began: float, ended: float, jobs: Iterable[tuple[float, float]]) -> Split:
     """Split the time of a machine by when its jobs began and ended, all in seconds since the epoch.
 
-    The parts are whole seconds whose sum is the whole time's. What lies outside of it (two clocks
-    are at work) counts as at its edge; without a job all of it is idle.
+    The parts are whole seconds whose sum is the whole time's. A job that was over before the
+    machine began is of an earlier time of a kept machine, and does not count; nor does one that
+    began after its end. What else lies outside (two clocks are at work) counts as at the edge;
+    without a job all of it is idle.
     """
     total = max(0, round(ended - began))
     spans = sorted(
-        (_within(first, began, ended), _within(last, began, ended)) for first, last in jobs
+        (_within(first, began, ended), _within(last, began, ended))
+        for first, last in jobs
+        if last > began and first <= ended
     )
     if not spans:
         return Split(boot=0, work=0, idle=total)
@@ -87,10 +91,11 @@ def hosted_minutes(jobs: Iterable[Job], now: float) -> int:
     """Return the minutes that GitHub's own runners worked for this library's jobs.
 
     A job is the library's if one of its steps is one of the library's actions; each is rounded up
-    to whole minutes, as GitHub bills it.
+    to whole minutes, as GitHub bills it. GitHub's times are whole seconds, so that a short job may
+    end in the second in which it began: it is a minute all the same.
     """
     return sum(
-        ceil(max(0.0, (job.completed_at or now) - job.started_at) / 60)
+        max(1, ceil(((job.completed_at or now) - job.started_at) / 60))
         for job in jobs
         if job.began and job.runner_group == HOSTED_GROUP and uses(job, *OUR_STEPS)
     )

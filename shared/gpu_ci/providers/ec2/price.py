@@ -23,7 +23,8 @@ LOCAL_ZONE = re.compile(r"[a-z]+(?:-[a-z]+)+-\d+-.+\d[a-z]")
 def price_of(clients: Clients, wanted: Candidate, now: float) -> Price | None:
     """Return the price of Linux on a shared host, None where AWS does not tell.
 
-    On-demand by Price List GetProducts, spot by EC2 DescribeSpotPriceHistory.
+    On-demand by Price List GetProducts, spot by EC2 DescribeSpotPriceHistory: without a zone that
+    of the dearest, since the machine may come to be in any.
     """
     try:
         return clients.within_hurry(
@@ -79,9 +80,11 @@ def _spot(clients: Clients, wanted: Candidate, now: float) -> Price:
         wanted.region,
         BRIEF,
     )
-    newest = max(answer["SpotPriceHistory"], key=lambda point: point["Timestamp"])
-    day = newest["Timestamp"].date().isoformat()
-    return _price(float(newest["SpotPrice"]), f"EC2 spot price of {day}")
+    history = sorted(answer["SpotPriceHistory"], key=lambda point: point["Timestamp"])
+    newest = {point["AvailabilityZone"]: point for point in history}
+    dearest = max(newest.values(), key=lambda point: float(point["SpotPrice"]))
+    day = dearest["Timestamp"].date().isoformat()
+    return _price(float(dearest["SpotPrice"]), f"EC2 spot price of {day}")
 
 
 def _price(per_hour: float, source: str) -> Price:

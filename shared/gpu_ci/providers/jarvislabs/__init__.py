@@ -264,9 +264,12 @@ class JarvisLabs:
         return self._access.boot_log(found) if found and found.state is State.RUNNING else ""
 
     def _price(self, machine: Machine) -> Price | None:
+        """What there is has its own GPUs; what is imagined, as many as it would be made or resumed
+        with."""
         asked = Candidate(type=machine.type, region=machine.region, market=machine.market)
         found = self._look(machine)
-        gpus = found.num_gpus if found else self._options.num_gpus or 1
+        own, wished = found.num_gpus if found else 0, self._options.num_gpus
+        gpus = (own or wished or 1) if machine.id else (wished or own or 1)
         made = "vm" if self._options.template == "vm" else "container"
         kind = found.kind if found else made
         wanted = Wanted(candidate=asked, kind=kind, gpus=gpus)
