@@ -133,12 +133,29 @@ def test_all_jobs_of_a_matrix(ask: Any) -> None:
 
 
 def test_the_next_attempt(ask: Any, hub: ServedGitHub) -> None:
-    """A re-run of the run that used the label goes without it, and asks GitHub nothing."""
-    ask(LABELLED)
-    before = len(hub.faults.requests)
-    again = ask(LABELLED, attempt="2")
-    assert (again.outputs["verdict"], again.failure) == ("go", None)
-    assert len(hub.faults.requests) == before
+    """A re-run of the run that used the label goes without it, with no warning."""
+    for told in (LABELLED, LATER):
+        again = [ask(told, attempt=str(attempt)) for attempt in (1, 2, 3)][1:]
+        assert [(each.outputs["verdict"], each.failure) for each in again] == [("go", None)] * 2
+        assert "::warning::" not in "".join(each.log for each in again)
+    assert hub.github.issue_labels[KEY] == ["docs"]
+
+
+@pytest.mark.parametrize("told", [LABELLED, LATER], ids=["its own run", "a push"])
+def test_the_first_attempt_was_cancelled_before_its_gate(
+    told: dict[str, Any], ask: Any, hub: ServedGitHub
+) -> None:
+    """The re-run takes the label off, so that the next push does not pay again (row 3.3)."""
+    assert ask(told, attempt="2").outputs["verdict"] == "go"
+    assert hub.github.issue_labels[KEY] == ["docs"]
+    assert ask(LATER).outputs["verdict"] == "elsewhere"
+
+
+def test_a_pull_request_is_closed(ask: Any, hub: ServedGitHub) -> None:
+    """With the label on: nothing runs, nothing fails, the label stays, GitHub is not asked."""
+    found = ask(pull_request("closed", "run-gpu-ci"))
+    assert (found.outputs["run"], found.outputs["verdict"]) == ("false", "elsewhere")
+    assert (found.failure, hub.faults.requests) == (None, ())
 
 
 def test_the_next_push(ask: Any) -> None:

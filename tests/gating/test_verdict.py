@@ -98,6 +98,19 @@ TABLE: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     ),
     "the skip label taken off": (pull_request("unlabeled", RUN, changed=SKIP), {}, "elsewhere"),
     "the label taken off": (pull_request("unlabeled", changed=RUN), {}, "elsewhere"),
+    "ready for review with the label": (pull_request("ready_for_review", RUN), {}, "go"),
+    "ready for review without it": (pull_request("ready_for_review"), {}, "no"),
+    "closed with the label": (pull_request("closed", RUN), {}, "elsewhere"),
+    "closed with the label, which stays": (
+        pull_request("closed", RUN),
+        {"keep-label": "true"},
+        "elsewhere",
+    ),
+    "closed without it": (pull_request("closed"), {}, "elsewhere"),
+    "closed, no label needed": (pull_request("closed"), {"label": "none"}, "elsewhere"),
+    "edited with the label": (pull_request("edited", RUN), {}, "elsewhere"),
+    "review asked for": (pull_request("review_requested", RUN), {}, "elsewhere"),
+    "queued with the label": (pull_request("enqueued", RUN), {}, "elsewhere"),
     "a label of one's own": (pull_request("synchronize", "a:b/c é"), {"label": "A:B/C É"}, "go"),
     "the usual label then": (pull_request("opened", RUN), {"label": "gpu"}, "no"),
     "a longer label": (pull_request("opened", f"{RUN}-later"), {}, "no"),
@@ -207,13 +220,18 @@ def test_what_follows_a_run_runs_nothing(verdict: Any) -> None:
 
 @pytest.mark.parametrize(
     ("attempt", "inputs", "uses"),
-    [("1", {}, "Run-GPU-CI"), ("2", {}, ""), ("1", {"keep-label": "true"}, "")],
+    [
+        ("1", {}, "Run-GPU-CI"),
+        ("2", {}, "Run-GPU-CI"),
+        ("1", {"keep-label": "true"}, ""),
+        ("2", {"keep-label": "true"}, ""),
+    ],
 )
 def test_a_label_is_used_once(
     attempt: str, inputs: dict[str, str], uses: str, verdict: Any
 ) -> None:
-    """It is removed, as it is written, by the first attempt, unless it is to be kept; the next
-    attempt of that run needs none (row 3.3)."""
+    """It is removed, as it is written, by any attempt, unless it is to be kept: the first one may
+    have been cancelled before its gate (row 3.3)."""
     found = verdict(pull_request("synchronize", "Run-GPU-CI"), attempt, **inputs)
     assert (found.word, found.uses) == ("go", uses)
 
@@ -227,6 +245,21 @@ def test_whose_a_label_is(action: str, contested: bool, verdict: Any) -> None:
     changed = RUN if action == "labeled" else ""
     found = verdict(pull_request(action, RUN, changed=changed))
     assert (found.uses, found.contested) == (RUN, contested)
+
+
+@pytest.mark.parametrize("action", ["labeled", "synchronize", "reopened", "ready_for_review"])
+def test_a_later_attempt_goes_whoever_has_the_label(action: str, verdict: Any) -> None:
+    """Somebody has asked for it by hand, and its first attempt may have removed the label."""
+    changed = RUN if action == "labeled" else ""
+    found = verdict(pull_request(action, RUN, changed=changed), "2")
+    assert (found.word, found.contested) == ("go", False)
+
+
+def test_what_asks_for_nothing_uses_nothing(verdict: Any) -> None:
+    """The label of a pull request that is closed stays, and what can ask is named."""
+    found = verdict(pull_request("closed", RUN))
+    assert (found.uses, "'closed'" in found.reason) == ("", True)
+    assert "opened, reopened, synchronize, labeled, ready_for_review" in found.cure
 
 
 @pytest.mark.parametrize("attempt", ["1", "2"])

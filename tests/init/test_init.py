@@ -45,6 +45,12 @@ def test_a_terminal_is_asked_three_things(checkout: Checkout) -> None:
     assert job["with"] == {"profile": "a100", "run": "uv run pytest -m gpu"}
 
 
+def test_the_workflow_can_be_started_by_hand(checkout: Checkout) -> None:
+    """That is the gate's cure for a fork's pull request and for another branch."""
+    checkout.init(yes=True)
+    assert "workflow_dispatch" in loaded(checkout.workflow)["on"]
+
+
 def test_flags_are_not_asked_for(checkout: Checkout) -> None:
     """With all of them nothing is asked, and no terminal is needed."""
     checkout.init(

@@ -102,6 +102,12 @@ def test_options_may_be_json_already() -> None:
     assert json.loads(profile(text)["provider-options"]) == {"user": "x"}
 
 
+def test_large_numbers_in_quotes_are_texts() -> None:
+    """The cure of an error about them works, and what JSON can hold is a number still."""
+    text = "profiles: {a: {provider-options: {x: '1e999', y: 1e9, z: -12}}}"
+    assert profile(text)["provider-options"] == '{"x":"1e999","y":1000000000.0,"z":-12}'
+
+
 KNOWN = ", ".join(KEYS)
 WORDS = [
     ("profiles: {a100: {}}", [f"profile 'a' is not known. {FILE} has: a100."]),
@@ -201,6 +207,15 @@ WORDS = [
         [f"{FILE}, line 1: the tag '!x' is not taken here. Remove it."],
     ),
     ("a: 1\nb: \x01", [f"{FILE}, line 2: the character 0x0001 may not stand in YAML. Remove it."]),
+    *(
+        (
+            f"profiles:\n  a:\n    provider-options:\n      x: {number}",
+            [
+                f"{FILE}, line 4: this number is too large. Put it in quotes if it is a text.",
+            ],
+        )
+        for number in ("9" * 5000, "1e999", "-1e999", "9" * 400 + ".5")
+    ),
     (b"a: 1\nb: \xff", [f"{FILE}, line 2: this is not UTF-8. Save it as UTF-8."]),
     (b"a" * 5_000_000, [f"{FILE} is larger than 64 KiB. Shorten it."]),
     (b"[" * 60_000, [f"{FILE} is nested too deeply. Write it flat."]),

@@ -29,9 +29,10 @@ NODE = PROGRAMS / "bin" / "node"
 NPM = PROGRAMS / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL = (
     "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress",
-    "--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000",
+    "--fetch-retries=3", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=2000",
 )  # fmt: skip
-INSTALL_SECONDS = 90.0
+INSTALL_SECONDS = 110.0
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # What npm says when it was not answered at all.
 NO_NETWORK = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ENETUNREACH", "ETIMEDOUT", "ECONNRESET")
 
@@ -123,13 +124,22 @@ def installed() -> Path:
     return folder
 
 
+def _environment() -> dict[str, str]:
+    """Return npm's environment: Node trusts the machine's own certificates only where it is told, and
+    a company's proxy signs with one of them."""
+    told = {"PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"}
+    if CERTIFICATES.exists():
+        told["NODE_EXTRA_CA_CERTS"] = str(CERTIFICATES)
+    return {**told, **os.environ, "PATH": told["PATH"]}
+
+
 def _install(folder: Path) -> None:
     for name in LOCK:
         shutil.copy2(HERE / name, folder / name)
     done = subprocess.run(
         [NODE, NPM, *INSTALL, f"--cache={folder / 'cache'}"],
         cwd=folder,
-        env={**os.environ, "PATH": f"{NODE.parent}{os.pathsep}{os.environ['PATH']}"},
+        env=_environment(),
         timeout=INSTALL_SECONDS,
         capture_output=True,
         text=True,

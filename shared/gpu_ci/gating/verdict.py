@@ -38,6 +38,8 @@ RISKS: Final = {
     ),
 }  # fmt: skip
 KNOWN: Final = ("push", "pull_request", *WRITERS)
+# What can happen to a pull request that asks for a test of it; all else brings nothing to test.
+ASKING: Final = ("opened", "reopened", "synchronize", "labeled", "ready_for_review")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,7 @@ def _on_pull_request(pull: PullRequest, event: Event, inputs: GateInputs) -> Ver
     """Return the verdict of the first rule that has one."""
     return (
         _of_another_label(pull, inputs)
+        or _of_another_action(pull)
         or _skipped(pull, inputs)
         or _from_a_fork(pull, inputs)
         or _of_a_bot(pull, event, inputs)
@@ -134,6 +137,17 @@ def _of_another_label(pull: PullRequest, inputs: GateInputs) -> Verdict | None:
         said = f"The label {pull.changed!r} of #{pull.number} asks for no GPU job."
         return Verdict(word="elsewhere", reason=said)
     return None
+
+
+def _of_another_action(pull: PullRequest) -> Verdict | None:
+    """What was closed or edited, say, may have its label still."""
+    if pull.action in ASKING:
+        return None
+    return Verdict(
+        word="elsewhere",
+        reason=f"What happened to #{pull.number} is {pull.action!r}, which asks for no GPU job.",
+        cure=f"In the types of `on: pull_request` these can ask: {', '.join(ASKING)}.",
+    )
 
 
 def _skipped(pull: PullRequest, inputs: GateInputs) -> Verdict | None:
@@ -187,14 +201,14 @@ def _by_its_label(pull: PullRequest, event: Event, inputs: GateInputs) -> Verdic
         return _without_label(number, inputs)
     if pull.action == "opened":
         return _opened_with(label, number)
-    # A later attempt is of a run that has used the label up, and somebody has asked for it by hand.
-    uses = label if event.attempt == 1 and not inputs.keep_label else ""
+    uses = "" if inputs.keep_label else label
     return Verdict(
         word="go",
         reason=f"#{number} has the label {label!r}{', which this run uses up' if uses else ''}.",
         uses=uses,
         number=number,
-        contested=pull.action != "labeled",
+        # Somebody has asked for a later attempt by hand, and it may have used the label up before.
+        contested=pull.action != "labeled" and event.attempt == 1,
     )
 
 

@@ -42,6 +42,7 @@ on:
     branches: [{branch}]
   pull_request:
     types: [labeled, opened, synchronize, reopened]
+  workflow_dispatch: # by hand: on a branch with a fork's commit that a maintainer has read
 
 permissions: {{}}
 

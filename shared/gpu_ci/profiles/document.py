@@ -6,6 +6,7 @@ would be lost without a word, and aliases of aliases grow without end.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -112,7 +113,8 @@ def entries(node: yaml.Node, named: str, what: str) -> Mapping[str, yaml.Node]:
 def plain(node: yaml.Node, named: str) -> Any:
     """Return a node as JSON has it; words such as `no` and `on` stay text.
 
-    Raises BadInputs for a tag that would be an object of some program's.
+    Raises BadInputs for a tag that would be an object of some program's, and for a number that JSON
+    cannot hold.
     """
     tag = node.tag.removeprefix(YAML_TAG)
     if not re.fullmatch(r"[a-z]+", tag):
@@ -124,13 +126,18 @@ def plain(node: yaml.Node, named: str) -> Any:
         case yaml.SequenceNode():
             return [plain(item, named) for item in node.value]
         case yaml.ScalarNode(value=text) if node.style is None:
-            return _typed(text)
+            return _typed(node, text, named)
         case _:
             return node.value
 
 
-def _typed(text: str) -> Any:
-    for pattern, made in JSON_TYPES:
-        if pattern.fullmatch(text):
-            return made(text)
-    return text
+def _typed(node: yaml.Node, text: str, named: str) -> Any:
+    made = next((made for pattern, made in JSON_TYPES if pattern.fullmatch(text)), str)
+    try:
+        value = made(text)
+    except ValueError:  # more digits than Python reads
+        value = math.inf
+    if isinstance(value, float) and not math.isfinite(value):
+        cure = "Put it in quotes if it is a text."
+        raise bad(node, named, f"this number is too large. {cure}")
+    return value
