@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CI = ROOT / ".github" / "workflows" / "ci.yml"
 WORKFLOWS = sorted(CI.parent.glob("*.yml"))
 GATE = "required"
+NOBODY = 65534
 SELF_TESTS = ("self-test", "self-test-refusal")
 PINNED = re.compile(r"uses: (?:\$/\S+|[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+)")
 GRANTED = re.compile(r" +[\w-]+: (?:read|write)(?P<why> # \S.*)?")
@@ -125,6 +127,26 @@ def test_the_self_tests_pass(tmp_path: Path) -> None:
     assert '"success"' in whole  # of the job on the runner
     assert "is given back" in whole
     assert "nowhere" in refusal
+
+
+@pytest.mark.parametrize("leaks", [True, False])
+def test_a_process_that_is_left_is_seen(*, leaks: bool) -> None:
+    """By a user who may not read every process: grep fails then, whatever it has found."""
+    steps = load(CI)["jobs"][SELF_TESTS[0]]["steps"]
+    (script,) = [s["run"] for s in steps if s.get("name") == "Expect that nothing is left"]
+    _, processes = script.split("\n", 1)  # the line before asks the sandbox
+    runner = f"m-{os.getpid()}-{leaks}"
+    marked = {"PATH": "/usr/bin:/bin", "GPU_CI_MACHINE": runner if leaks else "another"}
+    env = {"PATH": "/usr/bin:/bin", "RUNNER": runner}
+    who: dict[str, Any] = (
+        {} if os.geteuid() else {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    )
+    with subprocess.Popen(["sleep", "60"], env=marked, **who) as left:
+        try:
+            done = subprocess.run([*BASH, "-c", processes], env=env, cwd="/", check=False, **who)
+        finally:
+            left.kill()
+    assert done.returncode == (1 if leaks else 0)
 
 
 def run_self_tests(world: World, checkout: Path) -> Outcome:

@@ -172,7 +172,8 @@ class Giver:
             where = debt.machine.told() if debt.machine else debt.name
             debt.troubles.append(
                 f"Machine {where} could not be given back. {error} Look for it in the cloud's "
-                f"console by its name, {debt.name}; it ends itself when its idle time is over."
+                f"console by its name, {debt.name}; where it can (not at JarvisLabs), it ends itself "
+                "when its idle time is over."
             )
 
     def _note_end(self, debt: Debt, machine: Machine) -> None:

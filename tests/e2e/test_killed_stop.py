@@ -28,6 +28,8 @@ CALLS = (
 )
 # Asked for a second time once all is given back: when the jobs ran.
 TIMES = "GET jobs"
+# Asked for a second time before the machine is ended: whether it is over already.
+STATE = "DescribeInstances"
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])
@@ -65,7 +67,7 @@ def test_the_calls_above_are_all(cloud: Cloud) -> None:
     cloud.start_job_is_over()
     cloud.forget_calls()
     assert cloud.run("stop") == 0, cloud.told()
-    assert sorted((*CALLS, TIMES)) == sorted(cloud.calls())
+    assert sorted((*CALLS, TIMES, STATE)) == sorted(cloud.calls())
 
 
 @pytest.mark.parametrize("phase", ["before", "after"])
