@@ -179,9 +179,9 @@ def test_only_those_that_must_may_write() -> None:
     }
 
 
-def script(job: str) -> str:
-    """Return the script of a job's last step."""
-    return str(jobs()[job]["steps"][-1]["run"])
+def script(job: str, step: int = -1) -> str:
+    """Return the script of a job's last step, or of another one."""
+    return str(jobs()[job]["steps"][step]["run"])
 
 
 def run_with_gh(text: str, tmp_path: Path, gh: str) -> tuple[int, list[str]]:
@@ -218,6 +218,25 @@ def test_a_draft_is_made_or_filled_and_a_release_left_alone(
 ) -> None:
     """A second attempt goes on where the first broke off; what is published is never changed."""
     returned, calls = run_with_gh(script("draft"), tmp_path, gh)
+    assert returned == code
+    assert calls[-1].startswith(last)
+
+
+@pytest.mark.parametrize(
+    ("draft", "code", "last"),
+    [
+        ("echo true", 0, "release edit v1.2.3 --draft=false --latest"),
+        ("echo false", 0, "release view v1.2.3"),
+        ("exit 1", 1, "release view v1.2.3"),
+    ],
+)
+def test_a_release_is_published_once_and_before_the_tag_moves(
+    tmp_path: Path, draft: str, code: int, last: str
+) -> None:
+    """A job that is run again does not make an old release the latest; nor does one that cannot look."""
+    assert len(jobs()["publish"]["steps"]) == 2
+    gh = f'"release view"*) {draft} ;;'
+    returned, calls = run_with_gh(script("publish", 0), tmp_path, gh)
     assert returned == code
     assert calls[-1].startswith(last)
 

@@ -1,7 +1,7 @@
 """Whether anything in a run still needs a machine: the question of a stop that was told nothing.
 
 Pure. What is not known counts as needed: a machine that is left alone ends itself when its idle
-time is over, a job that is killed is lost.
+time is over, or is found by the watchdog; a job that is killed is lost.
 """
 
 from __future__ import annotations
