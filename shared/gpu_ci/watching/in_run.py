@@ -92,10 +92,10 @@ class Watch:
             try:
                 if (jobs := self._look()) is not None:
                     return jobs
-            except Limited as error:
-                self.clock.sleep(error.until - self.clock.now())
-            except Unreachable:
-                pass
+            except (Limited, Unreachable) as error:
+                actions.say(f"{error} The watch goes on asking.")
+                until = error.until if isinstance(error, Limited) else 0.0
+                self.clock.sleep(max(0.0, until - self.clock.now()))
             self.clock.sleep(pause)
 
     def waiting(self) -> int:
