@@ -10,6 +10,7 @@ import requests
 
 from gpu_ci.errors import JobFailed, NeverPickedUp
 from gpu_ci.sandbox.world import REPOSITORY
+from gpu_ci.waiting import Deadline, every
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,6 +164,23 @@ def test_a_machine_that_does_not_come_ends_the_wait(loop: Loop) -> None:
     assert watched.exit_code == NeverPickedUp.exit_code
     assert "use 'Re-run all jobs'" in watched.log
     assert loop.job("test").conclusion == "cancelled"
+    assert loop.left == []
+
+
+def test_a_watch_that_is_killed_over_its_start_leaves_nothing(loop: Loop) -> None:
+    """The stop job gives back by the key what the killed step could not tell of (pains 1 and 6)."""
+    loop.rerun()
+    # Nobody asks for its label any more, so that the machine stays as the kill leaves it.
+    loop.world.served.github.set_job(loop.job("test").id, conclusion="cancelled")
+    step = loop.world.begin("start", labels=loop.label, key=loop.label)
+    for _ in every(0.05, Deadline.after(20)):
+        if loop.world.machines():
+            break
+    step.process.kill()
+    step.process.wait()
+    assert loop.left
+    loop.stop(machine=loop.machine)
+    assert loop.stop(key=loop.label).outputs["stopped"] == "1"
     assert loop.left == []
 
 
