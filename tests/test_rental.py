@@ -136,6 +136,7 @@ def test_a_create_without_an_answer_is_searched_for() -> None:
     with pytest.raises(CloudUnreachable), world.rental as rental:
         world.clock.at(3, partial(_land, world, lease))
         rental.launch(lease)
+    assert "release m-1" in world.provider.journal
     assert world.provider.machines == {}
     assert world.github.registered == {}
 
