@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+from tests.fakes import nothing_missed
 
 from gpu_ci.sandbox.aws import MOTO_SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 # moto reads these when it is imported, by whichever test comes first.
 os.environ.update(MOTO_SETTINGS)
@@ -26,3 +32,10 @@ settings.load_profile("suite")
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers a core for `-n auto`: most tests wait rather than compute."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Fail a test that ends before an event that it planned: its assertions may prove nothing."""
+    with nothing_missed():
+        return (yield)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
 
@@ -31,14 +32,29 @@ if TYPE_CHECKING:
 REPOSITORY = "octo/widgets"
 
 
+@dataclass(order=True)
+class Planned:
+    """An event of a clock; `number` tells it from every other one, of whichever clock."""
+
+    time: float
+    number: int
+    seconds: float
+    happen: Callable[[], object] = field(compare=False)
+
+
 class FakeClock:
-    """Time that passes only when somebody sleeps; events planned with `at` happen on the way."""
+    """Time that passes only when somebody sleeps; events planned with `at` happen on the way.
+
+    `awaited` are the events of all clocks that still have to happen.
+    """
+
+    awaited: ClassVar[list[Planned]] = []
+    _numbers: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, now: float = 1_800_000_000.0) -> None:
         self.begin = self.time = now
         self.slept: list[float] = []
-        self._events: list[tuple[float, int, Callable[[], object]]] = []
-        self._order = itertools.count()
+        self._events: list[Planned] = []
 
     def now(self) -> float:
         return self.time
@@ -46,17 +62,40 @@ class FakeClock:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         until = self.time + seconds
-        while self._events and self._events[0][0] <= until:
-            self.time, _, event = heapq.heappop(self._events)
-            event()
+        while self._events and self._events[0].time <= until:
+            event = heapq.heappop(self._events)
+            self.time = event.time
+            if event in self.awaited:
+                self.awaited.remove(event)
+            event.happen()
         self.time = until
 
-    def at(self, seconds: float, event: Callable[[], object]) -> None:
-        """Let something happen so many seconds after the clock's beginning."""
-        heapq.heappush(self._events, (self.begin + seconds, next(self._order), event))
+    def at(self, seconds: float, event: Callable[[], object], *, must: bool = True) -> None:
+        """Let something happen so many seconds after the clock's beginning.
+
+        A test that ends before it fails, unless it says that the event does not have to happen.
+        """
+        planned = Planned(self.begin + seconds, next(self._numbers), seconds, event)
+        heapq.heappush(self._events, planned)
+        if must:
+            self.awaited.append(planned)
 
     def elapsed(self) -> float:
         return self.time - self.begin
+
+
+@contextmanager
+def nothing_missed() -> Iterator[None]:
+    """Fail at the end if an event that has to happen has not.
+
+    Where nobody waits for a machine that lands later, "none is left" is true and proves nothing.
+    """
+    try:
+        yield
+        missed = [event.seconds for event in FakeClock.awaited]
+        assert not missed, f"The test ended before what it had planned for these seconds: {missed}"
+    finally:
+        FakeClock.awaited.clear()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -217,6 +217,7 @@ def test_a_machine_that_lands_late_is_found(owed: Owed, *, hurried: bool) -> Non
     debt = Debt(name=late.name, search=lambda: owed.provider.find({"name": late.name}, []))
     owed.clock.at(3, lambda: owed.provider.machines.update({"m-1": late}))
     owed.give_back(debt, hurried=hurried)
+    assert debt.released == [late]
     assert owed.nothing_stands()
     assert owed.clock.elapsed() < 4
 

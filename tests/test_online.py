@@ -187,8 +187,8 @@ def test_what_one_machine_said_is_not_said_of_the_next() -> None:
 def test_a_registration_that_is_lost_for_good_fails() -> None:
     """No more than two replacements here either."""
     world = launched()
-    for second in range(10, 100, 10):
-        world.clock.at(second, world.github.registered.clear)
+    for lost in range(1 + REPLACEMENTS):
+        world.clock.at(10 * (1 + lost), world.github.registered.clear)
     failure_of(world, RegistrationLost)
     assert len(world.provider.orders) == 1 + REPLACEMENTS
 
@@ -220,7 +220,8 @@ def test_a_runner_that_has_had_its_job_was_online(
         )
     ]
     world.clock.at(10, world.github.registered.clear)
-    online(world, 60, 102)
+    if again:
+        online(world, 60, 102)
     wait(world)
     assert len(world.provider.orders) == (2 if again else 1)
 

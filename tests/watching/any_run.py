@@ -97,7 +97,7 @@ class AnyRun:
         desk.state.set_run(RUN, attempt=ATTEMPT)
         for plan in plans:
             if plan.appears:
-                desk.clock.at(plan.appears, partial(run._appear, plan))
+                desk.clock.at(plan.appears, partial(run._appear, plan), must=False)
             else:
                 run._appear(plan)
         return run
@@ -108,12 +108,12 @@ class AnyRun:
         self.jobs[job.id] = plan
         if plan.held:
             self.desk.clock.at(
-                plan.queued_at, partial(self._change, job, JobState(status="queued"))
+                plan.queued_at, partial(self._change, job, JobState(status="queued")), must=False
             )
         if plan.waits is not None:
             begun = JobState(status="in_progress", runner_name="runner")
             end = begun if plan.then == "begins" else JobState(conclusion="cancelled")
-            self.desk.clock.at(plan.taken_at, partial(self._change, job, end))
+            self.desk.clock.at(plan.taken_at, partial(self._change, job, end), must=False)
 
     def _change(self, job: Job, state: JobState) -> None:
         if not self.desk.state.job(job.id).completed:

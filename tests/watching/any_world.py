@@ -477,7 +477,7 @@ class AnyWorld:
         self.acts.append(what)
         clock = self.desk.clock
         for each in [each for each in self._meanwhile if each.act == len(self.acts)]:
-            clock.at(clock.elapsed() + each.seconds, each.happen)
+            clock.at(clock.elapsed() + each.seconds, each.happen, must=False)
         if self.asked.dry_run:
             self._blame(f"an act of a dry run: {what}")
 

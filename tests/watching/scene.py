@@ -167,9 +167,9 @@ class Scene:
         runner = next(each for each in self.state.all_runners() if each.name == name)
         self.state.set_runner(runner.id, job_id=5 if busy else None)
 
-    def after(self, seconds: float, event: Any) -> None:
-        """Let something happen so many seconds from now."""
-        self.clock.at(self.clock.elapsed() + seconds, event)
+    def after(self, seconds: float, event: Any, *, must: bool = True) -> None:
+        """Let something happen so many seconds from now; a test that ends before fails if it must."""
+        self.clock.at(self.clock.elapsed() + seconds, event, must=must)
 
     # What the watchdog does
 

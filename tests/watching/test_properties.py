@@ -111,7 +111,7 @@ class Anything(RuleBasedStateMachine):
     ) -> None:
         world, clock = self.world, self.world.desk.clock
         for after, event in in_seconds:
-            clock.at(clock.elapsed() + after, partial(event.happen, world))
+            clock.at(clock.elapsed() + after, partial(event.happen, world), must=False)
         meanwhile = [
             *(
                 Meanwhile(request=n, happen=partial(event.happen, world))
