@@ -141,6 +141,32 @@ def test_a_create_without_an_answer_is_searched_for() -> None:
     assert world.github.registered == {}
 
 
+@pytest.mark.parametrize("call", ["register", "launch"])
+def test_a_signal_during_a_create_waits_for_the_answer(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """What was made is known by its id then (lost answer: pain 14): a cancelled start has seconds,
+    and spends none on a search."""
+    world = World.of()
+    holder = world.github if call == "register" else world.provider
+    create = getattr(holder, call)
+
+    def answered_late(*asked: object) -> object:
+        answer = create(*asked)
+        signal.raise_signal(signal.SIGINT)
+        return answer
+
+    monkeypatch.setattr(holder, call, answered_late)
+    cancellation = world.rental.cancellation
+    with pytest.raises(Cancelled), cancellation, world.rental as rental:
+        rental.launch(Lease(index=0))
+    made = ["delete 101", "release m-1"] if call == "launch" else ["delete 101"]
+    assert sorted(world.provider.journal[-len(made) :]) == made
+    assert not [entry for entry in world.provider.journal if entry.startswith(("find", "look"))]
+    assert world.provider.machines == {}
+    assert world.github.registered == {}
+
+
 def test_a_create_that_was_refused_is_not_searched_for() -> None:
     """A definite refusal made nothing: no time is spent on looking."""
     world = World.of()
