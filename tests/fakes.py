@@ -21,7 +21,7 @@ from gpu_ci.identity import Identity, Tags
 from gpu_ci.inputs import StartInputs, variable
 from gpu_ci.machine import Machine, Price, State
 from gpu_ci.plan import plan_start
-from gpu_ci.providers import PROVIDERS, Candidate, Check, Keeper, Order, Provider
+from gpu_ci.providers import PROVIDERS, Candidate, Check, Keeper, Order, Provider, Secret
 from gpu_ci.rental import Rental
 from gpu_ci.waiting import Deadline
 
@@ -110,7 +110,7 @@ class FakeProvider(Provider):
     name: ClassVar[str] = "fake"
     Options: ClassVar[type[Any]] = FakeOptions
     keeps: ClassVar[bool] = False
-    secrets: ClassVar[Sequence[str]] = ()
+    secrets: ClassVar[Mapping[str, Secret]] = {}
 
     def __init__(self, options: FakeOptions, env: Mapping[str, str], clock: FakeClock) -> None:
         self.clock = clock
@@ -214,7 +214,7 @@ class FakeKeeper(FakeProvider, Keeper):
 
     name: ClassVar[str] = "keeper"
     keeps: ClassVar[bool] = True
-    secrets: ClassVar[Sequence[str]] = ("KEEPER_KEY",)
+    secrets: ClassVar[Mapping[str, Secret]] = {"KEEPER_KEY": Secret(words="a key", required=True)}
 
     def __init__(self, options: FakeOptions, env: Mapping[str, str], clock: FakeClock) -> None:
         super().__init__(options, env, clock)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gpu_ci import actions
 from gpu_ci.errors import BadInputs
+from gpu_ci.inputs import CARRY_SECRETS
 from gpu_ci.providers import PROVIDERS, provider_class
 from gpu_ci.sandbox.step import masks_in, read_commands
 
@@ -71,7 +72,8 @@ def test_a_later_output_replaces_the_earlier(runner: Path) -> None:
 @pytest.mark.usefixtures("runner")
 def test_every_line_of_a_secret_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
     """A private key is masked whole and line by line; 100% of it, percent signs too."""
-    actions.mask_secrets({"INPUT_APP_PRIVATE_KEY": "one\ntwo%0A\n", "INPUT_GITHUB_TOKEN": "  "})
+    env = {"INPUT_APP_PRIVATE_KEY": "one\ntwo%0A\n", "INPUT_GITHUB_TOKEN": "  "}
+    actions.mask_secrets(env, CARRY_SECRETS)
     masks = masks_in(capsys.readouterr().out.splitlines())
     assert masks == ["one\ntwo%0A\n", "one", "two%0A"]
 
@@ -84,19 +86,18 @@ def test_every_line_of_a_secret_is_masked(capsys: pytest.CaptureFixture[str]) ->
         "INPUT_APP_PRIVATE_KEY",
         "GPU_CI_RUN_TOKEN",
         *(secret for name in PROVIDERS for secret in provider_class(name).secrets),
-        "JL_SSH_KEY",
     ],
 )
 def test_every_secret_is_masked(capsys: pytest.CaptureFixture[str], name: str) -> None:
     """Whatever carries a secret into an entry file: GitHub's, and those that a provider needs."""
-    actions.mask_secrets({name: "s3cret", "INPUT_KEY": "no secret"})
+    actions.mask_secrets({name: "s3cret", "INPUT_KEY": "no secret"}, CARRY_SECRETS)
     assert capsys.readouterr().out == "::add-mask::s3cret\n"
 
 
 @pytest.mark.usefixtures("terminal")
 def test_a_terminal_shows_no_mask(capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing hides there what a mask command would print."""
-    actions.mask_secrets(dict.fromkeys(actions.SECRETS, "s3cret"))
+    actions.mask_secrets(dict.fromkeys(CARRY_SECRETS, "s3cret"), CARRY_SECRETS)
     assert capsys.readouterr().out == ""
 
 

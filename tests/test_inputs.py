@@ -248,7 +248,7 @@ def test_options_may_be_written_with_hyphens_or_underscores(provider: str) -> No
     }
     for given_options in (written, {n.replace("_", "-"): v for n, v in written.items()}):
         env = start_env(provider=provider, provider_options=json.dumps(given_options))
-        env |= dict.fromkeys(provider_class(provider).secrets, "k")
+        env |= dict.fromkeys(required(provider), "k")
         assert StartInputs.read(env).provider_options == options
 
 
@@ -340,6 +340,23 @@ def test_a_providers_missing_secret_is_named_with_its_cure(
     (problem,) = problems_of(inputs, env | unset)
     assert problem.startswith("KEEPER_KEY is not set: it has to come from a secret")
     assert "forks and from Dependabot" in problem
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_only_what_is_required_must_be_there(provider: str) -> None:
+    """A login stands in for keys of AWS, and a key for SSH is for some users only."""
+    env = start_env(provider=provider)
+    given_secrets = dict.fromkeys(required(provider), "k")
+    assert StartInputs.read(env | given_secrets).provider == provider
+    for name in given_secrets:
+        (problem,) = problems_of(StartInputs, env | given_secrets | {name: ""})
+        assert problem.startswith(f"{name} is not set")
+
+
+def required(provider: str) -> list[str]:
+    """Return the variables without which the provider cannot be asked anything."""
+    secrets = provider_class(provider).secrets
+    return [name for name, secret in secrets.items() if secret.required]
 
 
 @pytest.mark.usefixtures("keeping")

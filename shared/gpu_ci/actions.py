@@ -22,16 +22,12 @@ from actions_toolkit.command import issue, issue_command
 from actions_toolkit.file_command import issue_file_command, prepare_key_value_message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from gpu_ci.errors import GpuCiError
 
 # The runner drops a summary of more than 1 MiB with a message (actions/runner, file commands).
 SUMMARY_LIMIT = 1024 * 1024
-# The variables that carry secrets into an entry file.
-SECRETS = (
-    "INPUT_GITHUB_TOKEN", "INPUT_APP_PRIVATE_KEY", "GPU_CI_RUN_TOKEN", "JL_API_KEY", "JL_SSH_KEY",
-)  # fmt: skip
 _printed: dict[str, str] = {}
 _one_at_a_time = threading.Lock()
 
@@ -48,9 +44,9 @@ def mask(secret: str) -> None:
         sys.stdout.flush()
 
 
-def mask_secrets(env: Mapping[str, str]) -> None:
-    """Mask every secret among the inputs; call it before anything else prints."""
-    for name in SECRETS:
+def mask_secrets(env: Mapping[str, str], names: Iterable[str]) -> None:
+    """Mask what these variables hold; call it before anything else prints."""
+    for name in names:
         mask(env.get(name, ""))
 
 

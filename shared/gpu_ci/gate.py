@@ -11,6 +11,7 @@ from gpu_ci.gating.event import Event
 from gpu_ci.gating.inputs import GateInputs
 from gpu_ci.gating.labels import CURE, connect, use_up
 from gpu_ci.gating.verdict import decide, used_elsewhere
+from gpu_ci.inputs import CARRY_SECRETS
 from gpu_ci.profiles import applied
 from gpu_ci.waiting import SYSTEM_CLOCK
 
@@ -34,7 +35,7 @@ def gate(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
     Raises NotAllowed when it may not; BadInputs, also for a profile, before a label is used up;
     EventUnreadable.
     """
-    actions.mask_secrets(env)
+    actions.mask_secrets(env, CARRY_SECRETS)
     inputs = GateInputs.read(env)
     verdict = decide(Event.read(env), inputs)
     if verdict.word == "go":

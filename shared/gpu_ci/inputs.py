@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from gpu_ci.cost.budget import Budget
 from gpu_ci.errors import BadInputs
 from gpu_ci.machine import Machine, from_handle
-from gpu_ci.providers import PROVIDERS, provider_class, read_options
+from gpu_ci.providers import PROVIDERS, SECRETS, provider_class, read_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,6 +27,13 @@ RELEASES = ("auto", "terminate", "pause", "keep")
 SCOPES = ("run", "repository")
 UNTIL = ("picked-up", "done", "once")
 KEY_LIMIT = 100
+# The variables that carry secrets into a step, whichever its provider is: all are masked.
+CARRY_SECRETS = (
+    "INPUT_GITHUB_TOKEN",
+    "INPUT_APP_PRIVATE_KEY",
+    "GPU_CI_RUN_TOKEN",
+    *(name for of_a_provider in SECRETS.values() for name in of_a_provider),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,8 +399,9 @@ class Reader:
         return known
 
     def _need_secrets(self, *providers: str) -> None:
-        wanted = [secret for each in providers for secret in provider_class(each).secrets]
-        self.missing += [secret for secret in wanted if not self.env.get(secret)]
+        for each in providers:
+            needed = [n for n, secret in provider_class(each).secrets.items() if secret.required]
+            self.missing += [name for name in needed if not self.env.get(name)]
 
     @staticmethod
     def keeps(provider: str) -> bool:

@@ -14,7 +14,7 @@ from gpu_ci.cost.prospect import SPARED, Prospect
 from gpu_ci.doctor import examine
 from gpu_ci.github import GitHub
 from gpu_ci.identity import Identity
-from gpu_ci.inputs import StartInputs
+from gpu_ci.inputs import CARRY_SECRETS, StartInputs
 from gpu_ci.machine import to_handle
 from gpu_ci.online import wait_online
 from gpu_ci.plan import plan_start
@@ -38,7 +38,7 @@ def start(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
 
     On any failure or signal everything is given back first. Raises GpuCiError or Cancelled.
     """
-    actions.mask_secrets(env)
+    actions.mask_secrets(env, CARRY_SECRETS)
     env = applied(env, actions.say)
     inputs = StartInputs.read(env)
     with Cancellation() as cancellation:

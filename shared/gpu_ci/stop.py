@@ -14,7 +14,7 @@ from gpu_ci.errors import CloudError, GitHubError, StillThere
 from gpu_ci.github import GitHub
 from gpu_ci.give_back import Debt, Giver
 from gpu_ci.identity import IN_A_TERMINAL, Identity, our_label, read_label, run_prefix
-from gpu_ci.inputs import StopInputs
+from gpu_ci.inputs import CARRY_SECRETS, StopInputs
 from gpu_ci.keeping import PutAway
 from gpu_ci.lock import Claim, Lock, label_to_put_away
 from gpu_ci.machine import State
@@ -61,7 +61,7 @@ def stop(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
 
     Raises StillThere when something could not be given back, after trying everything else.
     """
-    actions.mask_secrets(env)
+    actions.mask_secrets(env, CARRY_SECRETS)
     with Cancellation() as cancellation:
         cancellation.finish()  # a cancelled stop goes on until the runner kills it
         env = applied_to_stop(env, actions.say, actions.warning)

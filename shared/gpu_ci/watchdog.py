@@ -10,7 +10,7 @@ from gpu_ci.cancellation import Cancellation
 from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, JobFailed, StillThere
 from gpu_ci.github import GitHub, Run
 from gpu_ci.identity import Identity, our_label, run_prefix
-from gpu_ci.inputs import WatchdogInputs
+from gpu_ci.inputs import CARRY_SECRETS, WatchdogInputs
 from gpu_ci.needs import Asker
 from gpu_ci.providers import keeper, provider_class
 from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
@@ -54,7 +54,7 @@ def watchdog(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
     Raises NeverPickedUp when it has ended its own run, StillThere when something could not be ended,
     other errors when a part of the work could not be done at all.
     """
-    actions.mask_secrets(env)
+    actions.mask_secrets(env, CARRY_SECRETS)
     inputs = WatchdogInputs.read(env)
     with Cancellation() as cancellation:
         dog = Watchdog.connect(inputs, env, clock, cancellation)

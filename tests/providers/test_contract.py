@@ -18,7 +18,15 @@ from gpu_ci.boot import Place
 from gpu_ci.errors import BadInputs, CloudError, CloudUnreachable
 from gpu_ci.identity import Tags
 from gpu_ci.machine import Machine, Price, State, from_handle, to_handle
-from gpu_ci.providers import PROVIDERS, Check, Keeper, Provider, provider_class, read_options
+from gpu_ci.providers import (
+    PROVIDERS,
+    SECRETS,
+    Check,
+    Keeper,
+    Provider,
+    provider_class,
+    read_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +49,19 @@ def test_it_has_what_the_protocol_names(world: World) -> None:
     assert provider.default_machines
     assert "" not in [*provider.default_machines, *provider.default_regions]
     assert isinstance(provider.place("a-name"), Place)
+
+
+def test_its_secrets_are_known_without_it(world: World) -> None:
+    """Each step masks the secrets of every provider, and loads one provider at most.
+
+    Each says what it is, under its own name; what is required can be given to the workflows.
+    """
+    provider = world.provider()
+    assert provider.secrets == SECRETS[provider.name]
+    for variable, secret in provider.secrets.items():
+        assert secret.words
+        assert secret.taken_as in {"", variable.lower().replace("_", "-")}
+        assert secret.taken_as or not secret.required
 
 
 def test_making_it_asks_nobody(world: World) -> None:

@@ -19,7 +19,7 @@ from gpu_ci.cost.prospect import month_of
 from gpu_ci.cost.table import KIND_HEAD, RUN_HEAD, aligned, by_kind, by_run, day, money
 from gpu_ci.errors import BadInputs
 from gpu_ci.github import GitHub
-from gpu_ci.inputs import GitHubInputs, Reader
+from gpu_ci.inputs import CARRY_SECRETS, GitHubInputs, Reader
 from gpu_ci.waiting import SYSTEM_CLOCK, Deadline
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def cost(
 
     Raises BadInputs, EnvironmentBroken, or the GitHubError where nothing at all could be read.
     """
-    actions.mask_secrets(env)
+    actions.mask_secrets(env, CARRY_SECRETS)
     picture = _picture(plot)
     now = clock.now()
     began = _since(since, now)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
+from gpu_ci.providers import SECRETS, Secret
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -18,15 +20,14 @@ LIBRARY: Final = "org/gpu-ci"
 VERSION: Final = "v1"
 LABEL: Final = "run-gpu-ci"
 SCHEMA: Final = f"https://github.com/{LIBRARY}/releases/latest/download/gpu-ci.schema.json"
-# The secrets of a provider: the name that the workflow takes, and the one in the repository.
-RUNNER_TOKEN: Final = ("github-token", "GPU_RUNNER_TOKEN")
-SECRETS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
-    "ec2": (
-        ("aws-access-key-id", "AWS_ACCESS_KEY_ID"),
-        ("aws-secret-access-key", "AWS_SECRET_ACCESS_KEY"),
-    ),
-    "jarvislabs": (("jl-api-key", "JL_API_KEY"),),
-    "local": (),
+# What every job needs, whatever its provider.
+OF_GITHUB: Final[Mapping[str, Secret]] = {
+    "GPU_RUNNER_TOKEN": Secret(
+        taken_as="github-token",
+        words="registers runners. A fine-grained token for this repository alone, with "
+        "Administration: read and write; or a GitHub App, with app-id and app-private-key",
+        required=True,
+    )
 }
 ROLE: Final = """\
     # Better than stored keys of AWS: a role that trusts this repository's OIDC token.
@@ -96,15 +97,20 @@ def workflow_text(wanted: Wanted, branch: str) -> str:
         version=VERSION,
         inputs="\n".join(f"      {key}: {_value(value)}" for key, value in inputs.items()),
         secrets="\n".join(
-            f"      {name}: ${{{{ secrets.{stored} }}}}"
-            for name, stored in secrets(wanted.provider)
+            f"      {secret.taken_as}: ${{{{ secrets.{name} }}}}"
+            for name, secret in secrets(wanted.provider).items()
         ),
     )
 
 
-def secrets(provider: str) -> tuple[tuple[str, str], ...]:
-    """Return each secret that a job with this provider has, with its name in the repository."""
-    return (RUNNER_TOKEN, *SECRETS[provider])
+def secrets(provider: str) -> Mapping[str, Secret]:
+    """Return each secret that a job with this provider has, by its name in the repository.
+
+    A provider that requires none has all that stand in for its login.
+    """
+    taken = {name: each for name, each in SECRETS[provider].items() if each.taken_as}
+    required = {name: each for name, each in taken.items() if each.required}
+    return {**OF_GITHUB, **(required or taken)}
 
 
 def _value(value: str | list[str]) -> str:

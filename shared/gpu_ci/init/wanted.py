@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +13,7 @@ from gpu_ci.errors import BadInputs
 from gpu_ci.init.cirun import read_cirun
 from gpu_ci.init.repository import CIRUN
 from gpu_ci.profiles.reading import NAME
-from gpu_ci.providers import PROVIDERS, provider_class
+from gpu_ci.providers import PROVIDERS, SECRETS, provider_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +94,7 @@ def _converted(
 
 
 def _asked(flags: Flags, env: Mapping[str, str], questions: _Questions) -> Mapping[str, Profile]:
-    likely = "jarvislabs" if env.get("JL_API_KEY") else next(iter(PROVIDERS))
+    likely = next(filter(partial(_is_at_hand, env), PROVIDERS), next(iter(PROVIDERS)))
     names = ", ".join(PROVIDERS)
     provider = questions.answer("provider", f"Provider ({names})", flags.provider, likely)
     if provider not in PROVIDERS:
@@ -108,6 +109,11 @@ def _asked(flags: Flags, env: Mapping[str, str], questions: _Questions) -> Mappi
     if not re.fullmatch(NAME, name):
         raise BadInputs([f"--profile is {name!r}; a name is letters, digits, dots, - and _."])
     return {name: profile}
+
+
+def _is_at_hand(env: Mapping[str, str], provider: str) -> bool:
+    """Say whether a secret is set without which the provider cannot be asked."""
+    return any(each.required and env.get(name) for name, each in SECRETS[provider].items())
 
 
 def _machines(provider: str, flags: Flags, questions: _Questions) -> list[str]:

@@ -7,14 +7,16 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 from gpu_ci.inputs import RELEASES, StartInputs, StopInputs, input_names
 from gpu_ci.providers import PROVIDERS
+from gpu_ci.providers import SECRETS as OF_PROVIDERS
 
 Kind = Literal["text", "whole", "minutes", "several", "choice", "options"]
 
-# What never goes into a file of the repository, with the names that the workflows use.
+# What never goes into a file of the repository, spelled as the workflows spell their secrets.
 SECRETS: Final = (
-    "github-token", "app-private-key", "jl-api-key", "jl-ssh-key", "aws-access-key-id",
-    "aws-secret-access-key", "aws-session-token",
-)  # fmt: skip
+    "github-token",
+    "app-private-key",
+    *(name.lower().replace("_", "-") for each in OF_PROVIDERS.values() for name in each),
+)
 # What belongs to one step rather than to a machine.
 OF_THE_STEP: Final = ("profile", "github-api-url", "key", "dry-run")
 

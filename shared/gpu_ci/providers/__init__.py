@@ -1,7 +1,8 @@
 """The contract of a provider, the list of them all, and how one is made.
 
 A provider is one module with one class. It knows its cloud and nothing of GitHub. To add one: write
-the class, add a line to `PROVIDERS`, give the contract test in `tests/providers/` a world for it.
+the class, add it to `PROVIDERS` and `SECRETS`, give the contract test in `tests/providers/` a world
+for it.
 """
 
 from __future__ import annotations
@@ -68,6 +69,20 @@ class Check:
     cure: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Secret:
+    """What an environment variable carries that must not be shown.
+
+    The shipped workflows take it as a secret of the name `taken_as`, "" where none takes it.
+    `words` tell a user what it is. A cloud cannot be asked anything without one that is `required`;
+    the others are for some users only, or stand in for a login.
+    """
+
+    taken_as: str = ""
+    words: str
+    required: bool = False
+
+
 class Provider(Protocol):
     """What every provider does. `tests/providers/test_contract.py` holds all of them to it.
 
@@ -88,8 +103,8 @@ class Provider(Protocol):
     keeps: ClassVar[bool]
     """Whether it is a `Keeper`."""
 
-    secrets: ClassVar[Sequence[str]]
-    """Environment variables that must be set, and are masked; without them nothing can be asked."""
+    secrets: ClassVar[Mapping[str, Secret]]
+    """Its own of `SECRETS`: each environment variable that may carry a secret of its cloud."""
 
     def __init__(self, options: Any, env: Mapping[str, str], clock: Clock) -> None:
         """Take options and environment; no I/O, no import of an SDK."""
@@ -195,6 +210,33 @@ PROVIDERS: Final[Mapping[str, str]] = {
     "ec2": "gpu_ci.providers.ec2:Ec2",
     "jarvislabs": "gpu_ci.providers.jarvislabs:JarvisLabs",
     "local": "gpu_ci.providers.local:Local",
+}
+
+
+# Here and not in the classes, because each step masks them all and loads one provider at most.
+SECRETS: Final[Mapping[str, Mapping[str, Secret]]] = {
+    "ec2": {
+        "AWS_ACCESS_KEY_ID": Secret(
+            taken_as="aws-access-key-id",
+            words="of a user who may run and end instances; or no key at all, and aws-role in the "
+            "profile",
+        ),
+        "AWS_SECRET_ACCESS_KEY": Secret(
+            taken_as="aws-secret-access-key",
+            words="the other half of it",
+        ),
+        # Nobody stores keys that end within hours: a login sets it.
+        "AWS_SESSION_TOKEN": Secret(words="the third part of temporary keys"),
+    },
+    "jarvislabs": {
+        "JL_API_KEY": Secret(
+            taken_as="jl-api-key",
+            words="the key of your JarvisLabs account (Settings, API Keys)",
+            required=True,
+        ),
+        "JL_SSH_KEY": Secret(words="a private key whose public half is in your JarvisLabs account"),
+    },
+    "local": {},
 }
 
 

@@ -19,12 +19,13 @@ from gpu_ci.boot import Place
 from gpu_ci.errors import CloudUnreachable, NotPermitted, WrongRequest
 from gpu_ci.identity import Tags
 from gpu_ci.machine import Machine, Price, State
-from gpu_ci.providers import Candidate, Check, Order
+from gpu_ci.providers import SECRETS, Candidate, Check, Order
 from gpu_ci.waiting import Deadline, every
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from gpu_ci.providers import Secret
     from gpu_ci.waiting import Clock
 
 MARKER: Final = "GPU_CI_MACHINE"
@@ -58,7 +59,7 @@ class Local:
     name: ClassVar[str] = "local"
     Options: ClassVar[type[LocalOptions]] = LocalOptions
     keeps: ClassVar[bool] = False
-    secrets: ClassVar[Sequence[str]] = ()
+    secrets: ClassVar[Mapping[str, Secret]] = SECRETS[name]
 
     def __init__(self, options: LocalOptions, env: Mapping[str, str], clock: Clock) -> None:
         self.default_machines: Sequence[str] = ("local",)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from gpu_ci.boot import Place
 from gpu_ci.errors import CloudError, NoCapacity, QuotaExceeded, WrongRequest
 from gpu_ci.machine import State
-from gpu_ci.providers import Candidate, Check
+from gpu_ci.providers import SECRETS, Candidate, Check
 from gpu_ci.providers.ec2.checks import check_quota, checked, credentials, dry_run, way_out
 from gpu_ci.providers.ec2.clients import Clients, at_once
 from gpu_ci.providers.ec2.image import Images
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from gpu_ci.machine import Machine, Price
-    from gpu_ci.providers import Order
+    from gpu_ci.providers import Order, Secret
     from gpu_ci.waiting import Clock
 
 # A machine that is ending still counts against the quota for about this long.
@@ -81,7 +81,7 @@ class Ec2:
     name: ClassVar[str] = "ec2"
     Options: ClassVar[type[Ec2Options]] = Ec2Options
     keeps: ClassVar[bool] = False
-    secrets: ClassVar[Sequence[str]] = ()
+    secrets: ClassVar[Mapping[str, Secret]] = SECRETS[name]
     # The cheapest GPU that AWS sells in most regions: one T4.
     default_machines: Sequence[str] = ("g4dn.xlarge",)
 

@@ -14,7 +14,7 @@ from gpu_ci.boot import Place
 from gpu_ci.errors import CloudError, CloudUnreachable, NoSuchMachine
 from gpu_ci.identity import read_name
 from gpu_ci.machine import Price, State
-from gpu_ci.providers import Candidate
+from gpu_ci.providers import SECRETS, Candidate
 from gpu_ci.providers.jarvislabs.access import Access
 from gpu_ci.providers.jarvislabs.api import HOSTS, Api, unknown_region
 from gpu_ci.providers.jarvislabs.catalogue import Catalogue, Wanted
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from gpu_ci.machine import Machine
-    from gpu_ci.providers import Check, Order
+    from gpu_ci.providers import Check, Order, Secret
     from gpu_ci.providers.jarvislabs.instances import Instance
     from gpu_ci.waiting import Clock
 
@@ -49,7 +49,7 @@ class JarvisLabs:
     name: ClassVar[str] = "jarvislabs"
     Options: ClassVar[type[JarvisLabsOptions]] = JarvisLabsOptions
     keeps: ClassVar[bool] = True
-    secrets: ClassVar[Sequence[str]] = ("JL_API_KEY",)
+    secrets: ClassVar[Mapping[str, Secret]] = SECRETS[name]
     # The cheapest GPU that is sold in more than one region.
     default_machines: Sequence[str] = ("L4",)
     default_regions: Sequence[str] = tuple(HOSTS)
