@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from gpu_ci.providers import PROVIDERS, SECRETS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# How a step gets at a cloud without a stored key: the action that logs in, and our input for it.
+LOGINS = {"ec2": ("aws-actions/configure-aws-credentials@", "role-to-assume", "aws-role")}
+# The secrets with which a step asks GitHub, whatever its provider.
+OF_GITHUB = ("github-token", "app-private-key")
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / ".github" / "workflows"
 NAMES = sorted(p.name for p in FOLDER.glob("*.yml") if "workflow_call" in p.read_text())
@@ -64,6 +70,8 @@ def test_there_is_something_to_look_at() -> None:
         f"{STEP}stop",
         f"{CALL}gpu-loop.yml",
     }
+    asking = {"gpu-loop.yml", "gpu-start.yml", "gpu-stop.yml", "watchdog.yml"}
+    assert {name for name, _, _ in AT_CLOUDS} == asking
 
 
 @pytest.mark.parametrize(("name", "job", "uses", "given"), USED)
@@ -106,6 +114,98 @@ def test_every_input_and_secret_is_used(name: str) -> None:
     wanted = [f"inputs.{each}" for each in told.get("inputs", {})]
     wanted += [f"secrets.{each}" for each in told.get("secrets", {})]
     assert [each for each in wanted if not re.search(rf"{each}(?![\w-])", text)] == []
+
+
+def at_clouds() -> Iterator[tuple[str, str, int]]:
+    """Yield each step that asks a cloud something: the file, its job, and the step's place in it.
+
+    A start and a stop always do, a watchdog where it is given providers.
+    """
+    for name in NAMES:
+        for job_id, job in jobs(name).items():
+            for place, step in enumerate(job.get("steps", [])):
+                uses, given = step.get("uses"), step.get("with") or {}
+                if uses in {f"{STEP}start", f"{STEP}stop"} or (
+                    uses == f"{STEP}watchdog" and "providers" in given
+                ):
+                    yield name, job_id, place
+
+
+AT_CLOUDS = list(at_clouds())
+# gpu-job.yml has them through gpu-loop.yml.
+ASKING_FOR_SECRETS = sorted({name for name, _, _ in AT_CLOUDS} | {"gpu-job.yml"})
+
+
+def filled_in(variable: str) -> str:
+    """Return what a step has for a variable; what a login has set comes before what is stored."""
+    secret = next(each[variable] for each in SECRETS.values() if variable in each)
+    stored = f"secrets.{secret.taken_as}"
+    return f"${{{{ {stored if secret.required else f'env.{variable} || {stored}'} }}}}"
+
+
+@pytest.mark.parametrize(("name", "job", "place"), AT_CLOUDS)
+def test_a_step_that_asks_a_cloud_has_the_secrets_of_each(name: str, job: str, place: int) -> None:
+    """Only the run knows which cloud it is, and a stop without its key leaves a machine billed."""
+    step = jobs(name)[job]["steps"][place]
+    taken = [v for each in SECRETS.values() for v, secret in each.items() if secret.taken_as]
+    found = {variable: step.get("env", {}).get(variable) for variable in taken}
+    assert found == {variable: filled_in(variable) for variable in taken}
+
+
+@pytest.mark.parametrize(("name", "job", "place"), AT_CLOUDS)
+def test_a_step_that_asks_a_cloud_may_ask_github(name: str, job: str, place: int) -> None:
+    """By the token or the App that its caller gives."""
+    given = jobs(name)[job]["steps"][place]["with"]
+    assert {each: given.get(each) for each in OF_GITHUB} == {
+        each: f"${{{{ secrets.{each} }}}}" for each in OF_GITHUB
+    }
+
+
+@pytest.mark.parametrize("provider", LOGINS)
+@pytest.mark.parametrize(("name", "job", "place"), AT_CLOUDS)
+def test_a_step_that_asks_a_cloud_is_logged_in(
+    name: str, job: str, place: int, provider: str
+) -> None:
+    """By an earlier step of its job, with the right to a token for it. That one runs where there is
+    a role, unless the job asks no cloud at all."""
+    action, parameter, asked_as = LOGINS[provider]
+    steps = jobs(name)[job]["steps"]
+    (login,) = [step for step in steps[:place] if str(step.get("uses", "")).startswith(action)]
+    first = next(at for where, of, at in AT_CLOUDS if (where, of) == (name, job))
+    condition, *more = login["if"].split(" && ")
+    assert condition == f"inputs.{asked_as} != ''"
+    assert more in ([], [steps[first].get("if")])
+    assert login["with"][parameter] == f"${{{{ inputs.{asked_as} }}}}"
+    assert jobs(name)[job]["permissions"]["id-token"] == "write"
+
+
+def test_every_login_is_known() -> None:
+    """A provider whose stored keys can be left out has one instead."""
+    assert set(LOGINS) == {
+        provider
+        for provider in PROVIDERS
+        if any(each.taken_as and not each.required for each in SECRETS[provider].values())
+    }
+
+
+@pytest.mark.parametrize("name", ASKING_FOR_SECRETS)
+def test_the_secrets_of_each_cloud_can_be_given(name: str) -> None:
+    """None has to be: a caller gives those of one cloud."""
+    taken = {secret.taken_as for each in SECRETS.values() for secret in each.values()} - {""}
+    asked_secrets = called(name)["secrets"]
+    assert set(asked_secrets) == {*OF_GITHUB, *taken}
+    assert [each for each, spec in asked_secrets.items() if spec["required"]] == []
+
+
+CALLS = [(name, job) for name, job, uses, _ in USED if uses.startswith(CALL)]
+
+
+@pytest.mark.parametrize(("name", "job"), CALLS)
+def test_every_secret_is_passed_on(name: str, job: str) -> None:
+    """From one of our workflows to the next, each under its own name."""
+    call = jobs(name)[job]
+    taken = called(call["uses"].removeprefix(CALL)).get("secrets", {})
+    assert call.get("secrets", {}) == {each: f"${{{{ secrets.{each} }}}}" for each in taken}
 
 
 @pytest.mark.parametrize("name", NAMES)

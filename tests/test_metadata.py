@@ -19,7 +19,7 @@ from gpu_ci.doctor import NotWell
 from gpu_ci.errors import GpuCiError, SetupFailed
 from gpu_ci.gating.inputs import GateInputs
 from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
-from gpu_ci.providers import PROVIDERS, provider_class
+from gpu_ci.providers import PROVIDERS, SECRETS, provider_class
 from gpu_ci.uv.exports import MISLEADING, Exports
 from gpu_ci.uv.folders import Choosing, Folders
 from gpu_ci.uv.host import OF_THE_WORKFLOW, Host
@@ -28,6 +28,8 @@ from gpu_ci.watching.findings import Finding, Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from gpu_ci.providers import Secret
 
 ROOT = Path(__file__).parents[1]
 ALL = sorted(path.parent.name for path in ROOT.glob("action-*/action.yml"))
@@ -457,6 +459,50 @@ def test_the_examples_call_our_workflows_as_they_are(page: Path) -> None:
             assert set(call.get("with", {})) <= set(called(name)["inputs"])
             assert set(call.get("secrets", {})) <= set(called(name).get("secrets", {}))
             assert call["permissions"] == asked_permissions(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_have_the_secrets_of_their_provider(page: Path) -> None:
+    """A pasted stop without the key that its cloud needs leaves a machine billed."""
+    for loaded in map(yaml.safe_load, examples(page)):
+        for each in users(loaded, "org/gpu-ci/action-"):
+            for name, _ in required_secrets(each):
+                assert each["env"][name] == f"${{{{ secrets.{name} }}}}"
+        for _, call in our_calls(loaded):
+            for name, secret in required_secrets(call):
+                assert call["secrets"][secret.taken_as] == f"${{{{ secrets.{name} }}}}"
+
+
+# The tutorial's workflow runs in the demo, which has no AWS.
+IN_EARNEST = [page for page in PAGES if page.name != "tutorial.md"]
+
+
+@pytest.mark.parametrize("page", IN_EARNEST, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_examples_log_in_where_they_use_ec2(page: Path) -> None:
+    """A call by its role; a job of a whole workflow by a step before, with the right to do so."""
+    for loaded in map(yaml.safe_load, examples(page)):
+        for _, call in our_calls(loaded):
+            if "ec2" in named_providers(call):
+                assert "aws-role" in call["with"]
+        for job in jobs_of(loaded.get("jobs") if isinstance(loaded, dict) else None):
+            uses = ["ec2" in named_providers(each) for each in job["steps"]]
+            if any(uses):
+                before = str(job["steps"][: uses.index(True)])
+                assert "aws-actions/configure-aws-credentials@" in before
+                assert job["permissions"]["id-token"] == "write"
+
+
+def named_providers(user: Mapping[str, Any]) -> list[str]:
+    """Return the providers that a step or a call names itself."""
+    given = user.get("with", {})
+    named = re.split(r"[,\s]+", f"{given.get('provider', '')} {given.get('providers', '')}")
+    return [each for each in named if each in PROVIDERS]
+
+
+def required_secrets(user: Mapping[str, Any]) -> list[tuple[str, Secret]]:
+    """Return the secrets, by their variables, without which a step or a call can ask no cloud."""
+    found = [pair for each in named_providers(user) for pair in SECRETS[each].items()]
+    return [(name, secret) for name, secret in found if secret.required]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
