@@ -534,6 +534,16 @@ def test_machines_without_tags_are_found_by_a_key(scene: Scene, key: str, stoppe
     assert scene.stop(start_env(key=key))["stopped"] == stopped
 
 
+def test_a_key_leaves_the_registrations_of_other_keys(scene: Scene) -> None:
+    """No job is asked whether it needs them: an idle one is of a leg whose machine still waits for
+    its job (a working runner is killed: pain 9)."""
+    leg = replace(STARTER, key="leg.2", starter="12")
+    scene.registration(NAME)
+    scene.registration(leg.name(0), leg)
+    scene.stop(start_env(key="start.11"))
+    assert [runner.name for runner in scene.github.registered.values()] == [leg.name(0)]
+
+
 def hosted(number: int, name: str, began: float, ended: float, *steps: str) -> CostJob:
     return CostJob(
         id=number,
