@@ -613,6 +613,14 @@ def test_a_machine_that_ended_itself_is_billed_to_its_last_job(
     assert (told["billed-seconds"], told["work-seconds"]) == (billed, "600")
 
 
+@pytest.mark.parametrize(("age", "billed"), [(999.01, "1000"), (0.01, "1"), (1000.0, "1000")])
+def test_a_begun_second_is_billed(scene: Scene, age: float, billed: str) -> None:
+    """Whole seconds are shown and added up, and a sum that is too low is no bill."""
+    machine = replace(scene.machine(), launched_at=scene.clock.now() - age)
+    told = scene.stop(start_env(provider="fake", machine=to_handle([machine])))
+    assert told["billed-seconds"] == billed
+
+
 def test_times_are_asked_for_when_the_machine_is_given_back(scene: Scene) -> None:
     """A bill never keeps a machine: it is looked up once, after everything else."""
     scene.stop(of_handle(scene))
