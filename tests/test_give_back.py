@@ -90,6 +90,22 @@ def test_what_the_cloud_took_back_is_noted(owed: Owed, *, hurried: bool) -> None
     assert owed.nothing_stands()
 
 
+def test_a_machine_whose_state_is_unknown_is_not_over(
+    owed: Owed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is over is billed to its last job alone, and this one may have run until now."""
+
+    def no_answer(_machine: Machine) -> State:
+        raise CloudUnreachable("No answer.")
+
+    monkeypatch.setattr(owed.provider, "state", no_answer)
+    debt = owed.debt()
+    owed.give_back(debt)
+    assert (debt.ended, debt.taken) == (set(), [])
+    assert [machine.name for machine in debt.released] == [debt.name]
+    assert owed.nothing_stands()
+
+
 def test_the_registration_goes_before_the_machine(owed: Owed) -> None:
     """No job is sent to a runner that is already stopped (pain 22); nothing waits without need."""
     debt = owed.debt()
