@@ -19,7 +19,7 @@ from gpu_ci.sandbox.annotations import Annotation
 from gpu_ci.sandbox.faults import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from tests.github_desk import Desk
 
@@ -163,6 +163,35 @@ def test_what_lives_in_the_repository_counts_for_the_month(desk: Desk) -> None:
     strange = replace(foreign.tags, repository="octo/other")
     world.provider.machines[foreign.id] = replace(foreign, tags=strange)
     assert "the month 3.00 USD besides" in check(desk, world)[0]
+
+
+@pytest.mark.parametrize("budget", ["3.99/run", "3.99/month"])
+def test_a_machine_that_ends_meanwhile_is_counted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, budget: str
+) -> None:
+    """It lives at the first look, at the machines or at the ledger, and at the second one it has
+    gone and its stop has left its line: missed by both, it would make room for a machine too many.
+    """
+    world = World.of(budget=budget)
+    machine = living(world.provider)
+
+    def ends() -> None:
+        if world.provider.machines.pop(machine.id, None):
+            job = add_job(desk, desk.state.run(RUN))
+            note = Annotation(level="notice", title="gpu-ci cost", message=str(entry(1.0)))
+            desk.state.annotate(job.id, note)
+
+    def find(wanted: Mapping[str, str], regions: Sequence[str]) -> Sequence[Machine]:
+        if desk.calls("GET"):  # the ledger was the first
+            ends()
+        found = FakeProvider.find(world.provider, wanted, regions)
+        ends()
+        return found
+
+    monkeypatch.setattr(world.provider, "find", find)
+    with pytest.raises(OverBudget):
+        check(desk, world)
+    assert machine.id not in world.provider.machines
 
 
 def test_a_machine_that_tells_no_end_may_live_as_long_as_ours(desk: Desk) -> None:
