@@ -17,13 +17,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "shared"))
+sys.path[:0] = [str(ROOT / "shared"), str(ROOT / "sandbox")]
 # By hand: some installed packages bring a package of this name, which would come first.
 sys.modules["tests"] = ModuleType("tests")
 sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
-from tests.model.search import Found, explore, walk  # noqa: E402 -- found through the lines above
-from tests.model.state import CRASHES, Setup  # noqa: E402 -- the same
+from tests.lock_model.search import Found, explore, walk  # noqa: E402 -- found through the lines above
+from tests.lock_model.state import CRASHES, Setup  # noqa: E402 -- the same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

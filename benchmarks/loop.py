@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "shared"))
+sys.path[:0] = [str(ROOT / "shared"), str(ROOT / "sandbox")]
 
 from peak import wait  # noqa: E402 -- it stands beside this file
 
-from gpu_ci.sandbox.aws import Aws  # noqa: E402 -- found through the line above
-from gpu_ci.sandbox.world import World, open_box, open_world  # noqa: E402 -- the same
+from gpu_ci_sandbox.fake_aws import Aws  # noqa: E402 -- found through the line above
+from gpu_ci_sandbox.world import World, open_box, open_world  # noqa: E402 -- the same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

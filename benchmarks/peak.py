@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpu_ci.sandbox.step import Step
+    from gpu_ci_sandbox.action_step import Step
 
 
 def wait(step: Step, happened: Callable[[], bool] | None = None) -> tuple[float, float]:

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "shared"))
+sys.path[:0] = [str(ROOT / "shared"), str(ROOT / "sandbox")]
 
 from peak import wait  # noqa: E402 -- it stands beside this file
 
-from gpu_ci.sandbox.world import REPOSITORY, World, open_world  # noqa: E402 -- found through the line above
+from gpu_ci_sandbox.world import REPOSITORY, World, open_world  # noqa: E402 -- found through the line above
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gpu_ci.sandbox.records import JobState
+    from gpu_ci_sandbox.fake_github.records import JobState
 
 SIZES = ("1000,100,20", "10000,100,20", "10000,1000,20")
 LABEL = "gpu-ci-17-1-test-0123456789-0-deadbeef"

@@ -45,7 +45,7 @@ PLACEHOLDER: Final = "…"
 # A text of fewer is what somebody else said, with a word of ours.
 LEAST_LETTERS: Final = 10
 # Where the table of AWS's codes is.
-OF_AWS: Final = "gpu_ci.providers.ec2.errors"
+OF_AWS: Final = "gpu_ci.providers.ec2.aws_errors"
 ERRORS: Final = """\
 # Errors, by what they say
 
@@ -234,7 +234,7 @@ def _dotted(path: Path) -> str:
 
 def _modules() -> list[Path]:
     package = ROOT / "shared" / "gpu_ci"
-    return [path for path in sorted(package.rglob("*.py")) if "sandbox" not in path.parts]
+    return sorted(package.rglob("*.py"))
 
 
 def _of(call: ast.Call, constants: Mapping[str, str]) -> Iterator[Told]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from tests.fakes import nothing_missed
 
-from gpu_ci.sandbox.aws import MOTO_SETTINGS
+from gpu_ci_sandbox.fake_aws import MOTO_SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Generator

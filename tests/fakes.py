@@ -12,18 +12,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
 
-from gpu_ci.boot import Place, Registration, RunnerBuild
-from gpu_ci.cancellation import Cancellation
+from gpu_ci.boot.script import Place, Registration, RunnerBuild
 from gpu_ci.errors import Absent, Busy, Conflict, NameShared
-from gpu_ci.github import GitHub, Job, Run, Runner
-from gpu_ci.github_api import Line
-from gpu_ci.identity import Identity, Tags
-from gpu_ci.inputs import StartInputs, variable
-from gpu_ci.machine import Machine, Price, State
-from gpu_ci.plan import plan_start
+from gpu_ci.github.client import GitHub, Job, Run, Runner
+from gpu_ci.github.transport import Line
+from gpu_ci.inputs.reader import variable
+from gpu_ci.inputs.start_inputs import StartInputs
+from gpu_ci.model.identity import Identity
+from gpu_ci.model.machine import Machine, Price, State
+from gpu_ci.model.tags import Tags
 from gpu_ci.providers import PROVIDERS, Candidate, Check, Keeper, Order, Provider, Secret
-from gpu_ci.rental import Rental
-from gpu_ci.waiting import Deadline
+from gpu_ci.runtime.clock import Deadline
+from gpu_ci.runtime.signals import Cancellation
+from gpu_ci.start.plan import plan_start
+from gpu_ci.start.rental import Rental
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -5,71 +5,90 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT / "shared"
-PACKAGE = SHARED / "gpu_ci"
-MODULES = {
-    ".".join(path.relative_to(SHARED).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(PACKAGE.rglob("*.py"))
+SANDBOX = ROOT / "sandbox"
+# The rooms of the library, from the ground up, and the rooms that each may know.
+GROUND = {"errors"}
+WORLDS = GROUND | {"runtime", "model", "boot"}
+ROOMS: Final[Mapping[str, set[str]]] = {
+    "errors": set(),
+    "runtime": GROUND,
+    "model": GROUND,
+    "boot": GROUND,
+    "providers": WORLDS,
+    "inputs": WORLDS | {"providers"},
+    "github": WORLDS | {"inputs"},
+    "profiles": WORLDS | {"providers", "inputs", "github"},
+    "ledger": WORLDS | {"github"},
+    "release": WORLDS | {"providers", "github"},
+    "kept": WORLDS | {"providers", "github", "release"},
+    # The stories: none knows another.
+    "start": WORLDS | {"providers", "inputs", "github", "profiles", "ledger", "release", "kept"},
+    "stop": WORLDS | {"providers", "inputs", "github", "profiles", "ledger", "release", "kept"},
+    "watchdog": WORLDS | {"providers", "inputs", "github", "release", "kept"},
+    "gate": WORLDS | {"inputs", "github", "profiles"},
+    "setup_uv": GROUND | {"runtime", "inputs"},
+    "cost": GROUND | {"runtime", "inputs", "github", "ledger"},
+    "init": GROUND | {"providers", "profiles"},
+    "cli": GROUND | {"runtime", "inputs", "start", "stop", "watchdog", "setup_uv", "cost", "init"},
 }
-PROVIDERS = [name for name in MODULES if name.startswith("gpu_ci.providers.")]
-UV = [name for name in MODULES if name == "gpu_ci.uv" or name.startswith("gpu_ci.uv.")]
-SANDBOX = [name for name in MODULES if name.startswith("gpu_ci.sandbox")]
-PROFILES = [name for name in MODULES if name.startswith("gpu_ci.profiles.")]
-INIT = [name for name in MODULES if name == "gpu_ci.init" or name.startswith("gpu_ci.init.")]
-OUTSIDE = [name for name in MODULES if name not in SANDBOX]
-# What the story of a start, a stop or a watchdog is made of, and no provider may know.
-STORY = (
-    "gpu_ci.actions", "gpu_ci.cli", "gpu_ci.cost", "gpu_ci.doctor", "gpu_ci.gate", "gpu_ci.gating",
-    "gpu_ci.give_back", "gpu_ci.github", "gpu_ci.github_api", "gpu_ci.github_app", "gpu_ci.github_cures", "gpu_ci.inputs", "gpu_ci.keeping", "gpu_ci.lock",
-    "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan", "gpu_ci.profiles", "gpu_ci.init",
-    "gpu_ci.rental", "gpu_ci.report", "gpu_ci.sandbox", "gpu_ci.setup_uv", "gpu_ci.start",
-    "gpu_ci.stop", "gpu_ci.uv", "gpu_ci.watchdog", "gpu_ci.watching",
-)  # fmt: skip
-# What setting uv up has nothing to do with: it rents nothing, and asks GitHub nothing.
-RENTING = (
-    "gpu_ci.boot", "gpu_ci.cost", "gpu_ci.doctor", "gpu_ci.gate", "gpu_ci.gating", "gpu_ci.give_back", "gpu_ci.github", "gpu_ci.github_api",
-    "gpu_ci.github_app", "gpu_ci.identity", "gpu_ci.keeping", "gpu_ci.lock", "gpu_ci.machine",
-    "gpu_ci.needs", "gpu_ci.online", "gpu_ci.plan", "gpu_ci.profiles", "gpu_ci.init", "gpu_ci.providers", "gpu_ci.rental",
-    "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.watching",
-)  # fmt: skip
-PURE = [
+PURE = {
     f"gpu_ci.{name}"
     for name in (
-        "cost.budget", "cost.days", "cost.entry", "cost.mermaid", "cost.split", "cost.table",
-        "gating.verdict", "identity", "inputs", "machine", "needs", "plan", "report", "watching.findings",
-        "watching.waits",
+        "cost.days", "cost.mermaid", "cost.table", "gate.verdict", "inputs.github_inputs",
+        "inputs.reader", "inputs.start_inputs", "inputs.stop_inputs", "inputs.watchdog_inputs",
+        "ledger.entry", "ledger.split", "model.budget", "model.identity", "model.machine",
+        "model.tags", "release.still_needed", "start.plan", "start.summary", "stop.bill",
+        "watchdog.report", "watchdog.waits",
     )
-]  # fmt: skip
+}  # fmt: skip
 INPUT_AND_OUTPUT = {
     "asyncio", "github", "http", "io", "os", "pathlib", "requests", "shutil", "signal", "socket",
     "subprocess", "sys", "tempfile", "threading", "time", "urllib",
 }  # fmt: skip
-# What only some need, and the modules below which it may be loaded with them.
-OPTIONAL = {
-    "asyncssh": (),
-    "boto3": (),
-    "botocore": (),
-    "flask": SANDBOX,
-    "matplotlib": (),
-    "packaging": UV,
-    "werkzeug": SANDBOX,
-    "yaml": (*SANDBOX, *PROFILES, *INIT),
+# What only some need, and the rooms that may load it at once.
+OPTIONAL: Final[Mapping[str, set[str]]] = {
+    "asyncssh": set(),
+    "boto3": set(),
+    "botocore": set(),
+    "flask": set(),
+    "matplotlib": set(),
+    "packaging": {"setup_uv"},
+    "werkzeug": set(),
+    "yaml": {"profiles", "init"},
 }
 
 
+def _modules(top: Path) -> dict[str, Path]:
+    return {
+        ".".join(path.relative_to(top).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(top.rglob("*.py"))
+    }
+
+
+MODULES = {name: path for name, path in _modules(SHARED).items() if name.startswith("gpu_ci")}
+STAND_INS = _modules(SANDBOX)
+
+
+def room(module: str) -> str:
+    """Return the room of a module: the second part of its name."""
+    return ".".join(module.split(".")[1:2])
+
+
 @cache
-def tree(module: str) -> ast.Module:
-    return ast.parse(MODULES[module].read_text())
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
 
 
 def imported(node: ast.AST) -> list[str]:
@@ -85,9 +104,9 @@ def imported(node: ast.AST) -> list[str]:
             return []
 
 
-def imports(module: str) -> set[str]:
-    """Return every module that this one imports anywhere, also for its types alone."""
-    return {name for node in ast.walk(tree(module)) for name in imported(node)}
+def imports(path: Path) -> set[str]:
+    """Return every module that a file imports anywhere, also for its types alone."""
+    return {name for node in ast.walk(tree(path)) for name in imported(node)}
 
 
 def below(names: set[str], *tops: str) -> set[str]:
@@ -111,122 +130,107 @@ def at_once(nodes: list[ast.stmt]) -> Iterator[str]:
                 yield from at_once(inner)
 
 
-def test_the_modules_are_found() -> None:
-    """The checks below look at something."""
-    assert "gpu_ci.providers.local" in PROVIDERS
-    assert "gpu_ci.sandbox.step" in SANDBOX
-    assert "gpu_ci.uv.fetching" in UV
-    assert set(PURE) <= set(OUTSIDE)
-    assert set(RENTING) <= set(MODULES)
-    assert imports("gpu_ci.start") >= {"gpu_ci.github", "gpu_ci.rental.Rental"}
+def loaded(path: Path) -> set[str]:
+    return set(at_once(tree(path).body))
 
 
-@pytest.mark.parametrize("module", ["gpu_ci.providers", *PROVIDERS])
-def test_a_provider_knows_its_cloud_only(module: str) -> None:
-    """Nothing of GitHub, and nothing of the story that it is part of."""
-    assert below(imports(module), *STORY) == set()
+def test_every_room_is_in_the_table() -> None:
+    """The table is the whole house, and every room stands above those that it may know."""
+    assert {room(name) for name in MODULES} - {""} == set(ROOMS)
+    built: set[str] = set()
+    for name, known in ROOMS.items():
+        assert known <= built, name
+        built.add(name)
 
 
-@pytest.mark.parametrize("module", PROVIDERS)
-def test_providers_do_not_know_each_other(module: str) -> None:
+@pytest.mark.parametrize("name", ROOMS)
+def test_a_room_knows_only_the_rooms_of_the_table(name: str) -> None:
+    """Also for its types alone: so nothing goes round in a circle."""
+    files = [path for module, path in MODULES.items() if room(module) == name]
+    known = {room(each) for path in files for each in below(imports(path), "gpu_ci")}
+    assert known - {"", name} <= ROOMS[name]
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_the_parts_of_a_story_do_not_know_it(name: str) -> None:
+    """They can be read and tested one by one: `gpu_ci.start` knows its plan, not the other way round."""
+    own = f"gpu_ci.{name}"
+    parts = [path for module, path in MODULES.items() if module.startswith(f"{own}.")]
+    up = {
+        f"{path.name} imports {alias.name} from {own}"
+        for path in parts
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and node.module == own
+        for alias in node.names
+        if f"{own}.{alias.name}" not in MODULES
+    }
+    # A provider's own package knows the contract, which is in the package of all providers.
+    assert name == "providers" or up == set()
+
+
+def test_providers_do_not_know_each_other() -> None:
     """One cloud is one module or one package."""
-    others = {name for name in PROVIDERS if name.split(".")[2] != module.split(".")[2]}
-    assert below(imports(module), *others) == set()
+    clouds = {name for name in MODULES if name.startswith("gpu_ci.providers.")}
+    shared_by_all = {"gpu_ci.providers.defaults", "gpu_ci.providers.http"}
+    for name in clouds - shared_by_all:
+        own = ".".join(name.split(".")[:3])
+        others = {each for each in clouds - shared_by_all if ".".join(each.split(".")[:3]) != own}
+        assert below(imports(MODULES[name]), *others) == set(), name
 
 
-@pytest.mark.parametrize("module", ["gpu_ci.github", "gpu_ci.github_api", "gpu_ci.github_app"])
-def test_github_knows_no_provider(module: str) -> None:
-    """They meet in the story, as strings and dataclasses."""
-    stories = ("gpu_ci.rental", "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.watching")
-    assert below(imports(module), "gpu_ci.providers", *stories) == set()
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if "gpu_ci.watching" in name])
-def test_what_is_watched_knows_no_cloud(module: str) -> None:
-    """Its parts meet in the story of a watchdog; there the providers are named, by their protocol
-    alone, and nothing of a start or a stop is known."""
-    stories = ("gpu_ci.cli", "gpu_ci.rental", "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog")
-    assert below(imports(module), *PROVIDERS, *stories) == set()
-
-
-@pytest.mark.parametrize("module", ["gpu_ci.setup_uv", *UV])
-def test_setting_uv_up_rents_nothing(module: str) -> None:
-    """It knows no cloud and not GitHub: it runs on a machine that somebody else has rented."""
-    assert below(imports(module), *RENTING) == set()
-
-
-@pytest.mark.parametrize("module", UV)
-def test_the_parts_of_setting_uv_up_do_not_know_their_story(module: str) -> None:
-    """They can be read and tested one by one."""
-    assert below(imports(module), "gpu_ci.setup_uv", "gpu_ci.cli") == set()
-
-
-def test_only_fetching_asks_the_network() -> None:
+def test_only_fetching_asks_the_network_for_a_uv() -> None:
     """Where a uv comes from can be looked up in one file, and a second run has no need of it."""
     network = ("requests", "urllib3", "urllib.request", "http.client", "socket")
-    story = ["gpu_ci.setup_uv", *UV]
-    assert [name for name in story if below(imports(name), *network)] == ["gpu_ci.uv.fetching"]
-    early = [name for name in story if "gpu_ci.uv.fetching" in set(at_once(tree(name).body))]
-    assert early == []
+    story = {name: path for name, path in MODULES.items() if room(name) == "setup_uv"}
+    asking = [name for name, path in story.items() if below(imports(path), *network)]
+    assert asking == ["gpu_ci.setup_uv.download"]
+    assert [name for name, path in story.items() if asking[0] in loaded(path)] == []
 
 
-@pytest.mark.parametrize("module", PURE)
-def test_what_is_pure_does_no_input_and_output(module: str) -> None:
+def test_what_is_pure_does_no_input_and_output() -> None:
     """It computes from its arguments: it imports nothing that does more, and opens nothing."""
-    assert below(set(at_once(tree(module).body)), *INPUT_AND_OUTPUT) == set()
-    calls = (node.func for node in ast.walk(tree(module)) if isinstance(node, ast.Call))
-    assert [
-        call.id for call in calls if isinstance(call, ast.Name) and call.id in {"open", "print"}
-    ] == []
+    assert set(MODULES) >= PURE
+    for name in PURE:
+        assert below(loaded(MODULES[name]), *INPUT_AND_OUTPUT) == set(), name
+        calls = (node.func for node in ast.walk(tree(MODULES[name])) if isinstance(node, ast.Call))
+        names = {call.id for call in calls if isinstance(call, ast.Name)}
+        assert names & {"open", "print"} == set(), name
 
 
-@pytest.mark.parametrize("module", [name for name in OUTSIDE if name != "gpu_ci.waiting"])
-def test_only_waiting_sleeps(module: str) -> None:
+def test_only_the_clock_sleeps() -> None:
     """Everything else waits by a clock that a test can replace."""
-    sleeps = [
-        ast.unparse(node)
-        for node in ast.walk(tree(module))
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"time.sleep", "asyncio.sleep"}
-    ]
-    assert sleeps == []
-    assert "time.sleep" not in imports(module)
+    sleeping = {
+        name
+        for name, path in MODULES.items()
+        for node in ast.walk(tree(path))
+        if (
+            isinstance(node, ast.Attribute) and ast.unparse(node) in {"time.sleep", "asyncio.sleep"}
+        )
+        or "time.sleep" in imported(node)
+    }
+    assert sleeping == {"gpu_ci.runtime.clock"}
 
 
-def test_waiting_sleeps() -> None:
-    """The one place is where it is said to be."""
-    assert "time.sleep(" in MODULES["gpu_ci.waiting"].read_text()
-
-
-@pytest.mark.parametrize("module", OUTSIDE)
-def test_the_library_does_not_need_its_sandbox(module: str) -> None:
-    """The stand-ins are no part of a start; only the demo of the terminal loads them."""
-    allowed = (
-        {
-            "gpu_ci.sandbox.demo",
-            "gpu_ci.sandbox.demo.demo",
-            "gpu_ci.sandbox.serve",
-            "gpu_ci.sandbox.serve.serve",
-        }
-        if module == "gpu_ci.cli"
-        else set()
-    )
-    assert below(imports(module), "gpu_ci.sandbox") <= allowed
+def test_the_library_does_not_need_its_sandbox() -> None:
+    """The stand-ins are a package of their own; only the terminal's demo loads them, when it is called."""
+    asking = {name for name, path in MODULES.items() if below(imports(path), "gpu_ci_sandbox")}
+    assert asking == {"gpu_ci.cli"}
+    assert below(loaded(MODULES["gpu_ci.cli"]), "gpu_ci_sandbox") == set()
 
 
 @pytest.mark.parametrize("package", OPTIONAL)
 def test_what_only_some_need_is_loaded_late(package: str) -> None:
     """A step installs the SDK of its own provider alone, and no web server."""
-    early = {name for name in MODULES if below(set(at_once(tree(name).body)), package)}
-    assert early - set(OPTIONAL[package]) == set()
+    early = {room(name) for name, path in MODULES.items() if below(loaded(path), package)}
+    assert early <= OPTIONAL[package]
 
 
-@pytest.mark.parametrize(
-    "story", ["gpu_ci.gate", "gpu_ci.start", "gpu_ci.stop", "gpu_ci.watchdog", "gpu_ci.cli"]
-)
+@pytest.mark.parametrize("story", ["gate", "start", "stop", "watchdog", "cli"])
 def test_a_story_loads_no_package_that_it_may_lack(story: str) -> None:
     """Asked of a fresh interpreter, so that no import behind another one is missed."""
-    script = f"import {story}, sys; print(*sorted({set(OPTIONAL)} & set(sys.modules)))"
-    loaded = subprocess.run(
+    may_lack = {*OPTIONAL, "gpu_ci_sandbox"}
+    script = f"import gpu_ci.{story}, sys; print(*sorted({may_lack} & set(sys.modules)))"
+    told = subprocess.run(
         [sys.executable, "-c", script],
         env={"PYTHONPATH": str(SHARED)},
         capture_output=True,
@@ -234,20 +238,28 @@ def test_a_story_loads_no_package_that_it_may_lack(story: str) -> None:
         check=True,
         timeout=60,
     )
-    assert loaded.stdout.split() == []
+    assert told.stdout.split() == []
 
 
 @pytest.mark.parametrize("action", sorted(path.parent.name for path in ROOT.glob("action-*/*.py")))
 def test_an_entry_file_is_short(action: str) -> None:
-    """It tells the order of events and nothing else."""
+    """It names the story and nothing else."""
     for entry in (ROOT / action).glob("*.py"):
         assert len(entry.read_text().splitlines()) <= 60
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_file_says_what_it_is(module: str) -> None:
+def test_no_name_stands_twice() -> None:
+    """A file's name says what it is, wherever it is read."""
+    names = Counter(
+        name.rpartition(".")[2] for name in (*MODULES, *STAND_INS) if name.count(".") > 0
+    )
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_a_file_says_what_it_is() -> None:
     """Its first line is a sentence, and its name is no drawer for anything."""
-    docstring = ast.get_docstring(tree(module)) or ""
-    assert docstring.split("\n\n")[0].endswith(".")
     drawers = {"base", "common", "helper", "helpers", "manager", "misc", "util", "utils"}
-    assert module.rpartition(".")[2] not in drawers
+    for name, path in {**MODULES, **STAND_INS}.items():
+        docstring = ast.get_docstring(tree(path)) or ""
+        assert docstring.split("\n\n")[0].endswith("."), name
+        assert name.rpartition(".")[2] not in drawers

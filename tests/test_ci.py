@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
-from gpu_ci.sandbox.act import Outcome, run_workflow
-from gpu_ci.sandbox.demo import Timeline
-from gpu_ci.sandbox.step import BASH
-from gpu_ci.sandbox.world import World, open_world
+from gpu_ci_sandbox.act.act_run import Outcome, run_workflow
+from gpu_ci_sandbox.action_step import BASH
+from gpu_ci_sandbox.timeline import Timeline
+from gpu_ci_sandbox.world import World, open_world
 
 ROOT = Path(__file__).resolve().parents[1]
 CI = ROOT / ".github" / "workflows" / "ci.yml"

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from gpu_ci import cli
-from gpu_ci.cancellation import Cancelled
 from gpu_ci.errors import BootFailed, NoCapacity
-from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
-from gpu_ci.uv.exports import Exports
-from gpu_ci.uv.host import Host
-from gpu_ci.uv.inputs import SetupUvInputs
+from gpu_ci.inputs.reader import input_names, variable
+from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs
+from gpu_ci.inputs.start_inputs import StartInputs
+from gpu_ci.inputs.stop_inputs import StopInputs
+from gpu_ci.inputs.watchdog_inputs import WatchdogInputs
+from gpu_ci.runtime.signals import Cancelled
+from gpu_ci.setup_uv.exports import Exports
+from gpu_ci.setup_uv.host import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -253,7 +256,7 @@ def test_the_demo_takes_its_provider(
 ) -> None:
     """This machine unless another one is named."""
     heard: list[dict[str, str | None]] = []
-    monkeypatch.setattr("gpu_ci.sandbox.demo.demo", lambda **arguments: heard.append(arguments))
+    monkeypatch.setattr("gpu_ci_sandbox.demo.demo", lambda **arguments: heard.append(arguments))
     assert cli.main(["demo", *flags]) == 0
     assert heard == [given]
 

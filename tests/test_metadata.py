@@ -15,16 +15,19 @@ import yaml
 from tests.fakes import REPOSITORY
 
 from gpu_ci import errors
-from gpu_ci.doctor import NotWell
 from gpu_ci.errors import GpuCiError, SetupFailed
-from gpu_ci.gating.inputs import GateInputs
-from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
+from gpu_ci.inputs.gate_inputs import GateInputs
+from gpu_ci.inputs.reader import input_names, variable
+from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs
+from gpu_ci.inputs.start_inputs import StartInputs
+from gpu_ci.inputs.stop_inputs import StopInputs
+from gpu_ci.inputs.watchdog_inputs import WatchdogInputs
 from gpu_ci.providers import PROVIDERS, SECRETS, provider_class
-from gpu_ci.uv.exports import MISLEADING, Exports
-from gpu_ci.uv.folders import Choosing, Folders
-from gpu_ci.uv.host import OF_THE_WORKFLOW, Host
-from gpu_ci.uv.inputs import SetupUvInputs
-from gpu_ci.watching.findings import Finding, Report
+from gpu_ci.setup_uv.exports import MISLEADING, Exports
+from gpu_ci.setup_uv.folders import Choosing, Folders
+from gpu_ci.setup_uv.host import OF_THE_WORKFLOW, Host
+from gpu_ci.start.preflight import NotWell
+from gpu_ci.watchdog.report import Finding, Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -174,12 +177,12 @@ def test_each_output_is_the_steps_own(action: str) -> None:
 @pytest.mark.parametrize("action", ACTIONS)
 def test_the_outputs_are_those_that_the_code_sets(action: str) -> None:
     """None is promised and never set, none is set and cannot be read."""
-    module = ROOT / "shared" / "gpu_ci" / f"{ACTIONS[action][1]}.py"
+    module = ROOT / "shared" / "gpu_ci" / ACTIONS[action][1] / "__init__.py"
     calls = [node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, ast.Call)]
     names = {
         ast.literal_eval(call.args[0])
         for call in calls
-        if ast.unparse(call.func) == "actions.output"
+        if ast.unparse(call.func) == "workflow_commands.output"
     }
     assert set(metadata(action)["outputs"]) == names
 
@@ -292,8 +295,8 @@ def tried_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[
         return "" if folder.is_relative_to("/RUNNER_TEMP") else "is refused"
 
     for name in ("refusal", "cache_refusal"):
-        monkeypatch.setattr(f"gpu_ci.uv.folders.{name}", refusal)
-    monkeypatch.setattr("gpu_ci.uv.folders.is_networked", lambda _folder: False)
+        monkeypatch.setattr(f"gpu_ci.setup_uv.folders.{name}", refusal)
+    monkeypatch.setattr("gpu_ci.setup_uv.folders.is_networked", lambda _folder: False)
     choosing(tmp_path).folders()
     while tried:
         end = next(at for at, folder in enumerate(tried) if folder.startswith("/RUNNER_TEMP/"))

@@ -1,4 +1,4 @@
-"""`gpu-ci start|stop|watchdog|setup-uv|doctor|init|cost|demo|sandbox`: the stories of the actions, from a terminal."""
+"""`gpu-ci start|stop|watchdog|setup-uv|doctor|init|cost|demo|sandbox`: the stories of the workflow_commands, from a terminal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gpu_ci import actions
-from gpu_ci.cancellation import Cancelled
 from gpu_ci.errors import GpuCiError, StartFailed
-from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
-from gpu_ci.uv.inputs import SetupUvInputs
+from gpu_ci.inputs.reader import input_names, variable
+from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs
+from gpu_ci.inputs.start_inputs import StartInputs
+from gpu_ci.inputs.stop_inputs import StopInputs
+from gpu_ci.inputs.watchdog_inputs import WatchdogInputs
+from gpu_ci.runtime import workflow_commands
+from gpu_ci.runtime.signals import Cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,11 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = vars(_parser().parse_args(argv))
     command = arguments.pop("command")
     if command == "demo":
-        from gpu_ci.sandbox.demo import demo  # noqa: PLC0415 -- needs the extra `sandbox`
+        from gpu_ci_sandbox.demo import demo  # noqa: PLC0415 -- needs the extra `sandbox`
 
         return run(lambda _env: demo(**arguments), os.environ)
     if command == "sandbox":
-        from gpu_ci.sandbox.serve import serve  # noqa: PLC0415 -- needs the extra `sandbox`
+        from gpu_ci_sandbox.serve import serve  # noqa: PLC0415 -- needs the extra `sandbox`
 
         return run(serve, os.environ)
     if command == "init":
@@ -60,10 +63,10 @@ def run(story: Callable[[Mapping[str, str]], None], env: Mapping[str, str]) -> i
     try:
         story(env)
     except (GpuCiError, Cancelled) as failure:
-        actions.error("\n\n".join([str(failure), *getattr(failure, "__notes__", [])]))
+        workflow_commands.error("\n\n".join([str(failure), *getattr(failure, "__notes__", [])]))
         if isinstance(failure, StartFailed) and failure.tail:
-            with actions.group("The end of the machine's boot log"):
-                actions.quote(failure.tail)
+            with workflow_commands.group("The end of the machine's boot log"):
+                workflow_commands.quote(failure.tail)
         return failure.exit_code
     except KeyboardInterrupt:  # before anything was rented, or after
         return 128 + signal.SIGINT
@@ -96,7 +99,7 @@ def _setup_uv(env: Mapping[str, str]) -> None:
 
 def _cost(arguments: dict[str, Any]) -> Callable[[Mapping[str, str]], None]:
     """Take this command's own flags, and return its story."""
-    from gpu_ci.cost.command import cost  # noqa: PLC0415 -- no action needs it
+    from gpu_ci.cost import cost  # noqa: PLC0415 -- no action needs it
 
     own = {name: arguments.pop(name) for name in COST_FLAGS}
     return lambda env: cost(env, **own)
@@ -105,10 +108,10 @@ def _cost(arguments: dict[str, Any]) -> Callable[[Mapping[str, str]], None]:
 def _init(arguments: Mapping[str, Any]) -> Callable[[Mapping[str, str]], None]:
     """Take this command's own flags, and return its story."""
     from gpu_ci.init import init  # noqa: PLC0415 -- no action needs it
-    from gpu_ci.init.wanted import Flags  # noqa: PLC0415 -- the same
+    from gpu_ci.init.choices import Flags  # noqa: PLC0415 -- the same
 
     flags, ask = Flags(**arguments), _ask if sys.stdin.isatty() else None
-    return lambda env: init(flags, Path.cwd(), env, ask, actions.say)
+    return lambda env: init(flags, Path.cwd(), env, ask, workflow_commands.say)
 
 
 def _ask(question: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.sandbox.world import World, open_world
+from gpu_ci_sandbox.world import World, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

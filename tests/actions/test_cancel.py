@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.sandbox.faults import hang
+from gpu_ci_sandbox.faults import hang
 
 if TYPE_CHECKING:
-    from gpu_ci.sandbox.faults import Phase, Request
-    from gpu_ci.sandbox.step import Step
-    from gpu_ci.sandbox.world import World
+    from gpu_ci_sandbox.action_step import Step
+    from gpu_ci_sandbox.faults import Phase, Request
+    from gpu_ci_sandbox.world import World
 
 # Every call of a start on this machine.
 CALLS = (r"downloads$", r"generate-jitconfig$", r"runners/\d+$")

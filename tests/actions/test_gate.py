@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.gating.payloads import FORK, NUMBER, environment, pull_request, push
+from tests.gate.payloads import FORK, NUMBER, environment, pull_request, push
 
 from gpu_ci.errors import BadInputs, EventUnreadable, NotAllowed
-from gpu_ci.sandbox.credentials import job_token
-from gpu_ci.sandbox.openapi import assert_valid_requests
-from gpu_ci.sandbox.world import REPOSITORY
+from gpu_ci_sandbox.fake_github.credentials import job_token
+from gpu_ci_sandbox.fake_github.openapi import assert_valid_requests
+from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gpu_ci.sandbox.step import Result, Step
-    from gpu_ci.sandbox.world import World
+    from gpu_ci_sandbox.action_step import Result, Step
+    from gpu_ci_sandbox.world import World
 
 LABEL = "run-gpu-ci"
 RIGHTS = {"contents": "read", "pull_requests": "write"}

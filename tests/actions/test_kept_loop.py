@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.boot import BootReport, read_log
-from gpu_ci.sandbox.world import Box, World, forget_account, open_box, open_world
+from gpu_ci.boot.boot_log import BootReport, read_log
+from gpu_ci_sandbox.world import Box, World, forget_account, open_box, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gpu_ci.sandbox.records import Job
-    from gpu_ci.sandbox.step import Result
+    from gpu_ci_sandbox.action_step import Result
+    from gpu_ci_sandbox.fake_github.records import Job
 
 SCRIPT = """\
 echo "home $HOME"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpu_ci.sandbox.world import World
+    from gpu_ci_sandbox.world import World
 
 
 def test_a_machine_without_a_gpu_is_refused(world: World) -> None:

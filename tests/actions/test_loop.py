@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gpu_ci.sandbox.world import World
+    from gpu_ci_sandbox.world import World
 
 
 def test_a_job_runs_on_the_machine_and_everything_is_given_back(world: World) -> None:

@@ -9,15 +9,15 @@ import pytest
 import requests
 
 from gpu_ci.errors import JobFailed, NeverPickedUp
-from gpu_ci.sandbox.world import REPOSITORY
-from gpu_ci.waiting import Deadline, every
+from gpu_ci.runtime.clock import Deadline, every
+from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gpu_ci.sandbox.records import Job
-    from gpu_ci.sandbox.step import Result
-    from gpu_ci.sandbox.world import World
+    from gpu_ci_sandbox.action_step import Result
+    from gpu_ci_sandbox.fake_github.records import Job
+    from gpu_ci_sandbox.world import World
 
 # It fails in the first attempt, and finds in the second what the first has left.
 FLAKY = '[ -e "$FLAG" ] || { touch "$FLAG"; exit 1; }'

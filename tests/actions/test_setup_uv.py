@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gpu_ci.sandbox.step import begin
-from gpu_ci.sandbox.world import PASSED_ON
+from gpu_ci_sandbox.action_step import begin
+from gpu_ci_sandbox.world import PASSED_ON
 
 ACTION = Path(__file__).parents[2] / "action-setup-uv"
 

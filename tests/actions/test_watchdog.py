@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gpu_ci.errors import NeverPickedUp
-from gpu_ci.identity import Identity
-from gpu_ci.sandbox.world import REPOSITORY
-from gpu_ci.waiting import Deadline, every
+from gpu_ci.model.identity import Identity
+from gpu_ci.runtime.clock import Deadline, every
+from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
-    from gpu_ci.sandbox.faults import Phase, Request
-    from gpu_ci.sandbox.records import Job
-    from gpu_ci.sandbox.step import Step
-    from gpu_ci.sandbox.world import World
+    from gpu_ci_sandbox.action_step import Step
+    from gpu_ci_sandbox.fake_github.records import Job
+    from gpu_ci_sandbox.faults import Phase, Request
+    from gpu_ci_sandbox.world import World
 
 
 @pytest.fixture

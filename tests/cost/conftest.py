@@ -1,26 +1,5 @@
-"""A stand-in for GitHub for all tests of a process, new for each of them."""
+"""The stand-in for GitHub with a ledger, as for the ledger's own tests."""
 
-from __future__ import annotations
+from tests.ledger.conftest import desk, served_github
 
-from typing import TYPE_CHECKING
-
-import pytest
-from tests.cost.desk import NOON
-from tests.github_desk import Desk, desk_at
-
-from gpu_ci.sandbox.rest import ServedGitHub, serve_github
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture(scope="session")
-def served_github() -> Iterator[ServedGitHub]:
-    with serve_github() as hub:
-        yield hub
-
-
-@pytest.fixture
-def desk(served_github: ServedGitHub) -> Iterator[Desk]:
-    with desk_at(served_github, now=NOON) as made:
-        yield made
+__all__ = ["desk", "served_github"]

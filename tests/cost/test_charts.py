@@ -6,16 +6,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cost.desk import DAY, NOON, entry
+from tests.ledger.desk import DAY, NOON, entry
 
-from gpu_ci.cost.books import Run
 from gpu_ci.cost.days import by_part, by_type
-from gpu_ci.cost.ledger import Ledger, Posting
 from gpu_ci.cost.mermaid import charts, fenced
 from gpu_ci.cost.plot import draw
 from gpu_ci.cost.table import KIND_HEAD, RUN_HEAD, aligned, by_kind, by_run, money
 from gpu_ci.errors import EnvironmentBroken
-from gpu_ci.machine import Price
+from gpu_ci.github.history import Run
+from gpu_ci.ledger.read_ledger import Ledger, Posting
+from gpu_ci.model.machine import Price
 
 if TYPE_CHECKING:
     from pathlib import Path

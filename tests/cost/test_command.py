@@ -8,18 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.cost.desk import NOON, entry, limit_from, stopped
 from tests.fakes import REPOSITORY
+from tests.ledger.desk import NOON, entry, limit_from, stopped
 
-from gpu_ci import cli
-from gpu_ci.cost import command
-from gpu_ci.machine import Price
-from gpu_ci.sandbox.faults import answer
+from gpu_ci import cli, cost
+from gpu_ci.model.machine import Price
+from gpu_ci_sandbox.faults import answer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.github_desk import Desk
+    from tests.github.desk import Desk
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +28,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
         if name.startswith(("GITHUB_", "GH_", "INPUT_", "GPU_CI_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("GITHUB_TOKEN", desk.admin)
-    monkeypatch.setattr(command, "cost", partial(command.cost, clock=desk.clock))
+    monkeypatch.setattr(cost, "cost", partial(cost.cost, clock=desk.clock))
 
 
 def run(desk: Desk, *flags: str) -> int:
@@ -108,7 +107,7 @@ def test_a_chart_is_printed_and_added_to_the_summary(
 def test_a_picture_is_drawn(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Of the same ledger, into the file that was named, up to now."""
     drawn: list[Any] = []
-    monkeypatch.setattr(command, "draw", lambda *given: drawn.append(given))
+    monkeypatch.setattr(cost, "draw", lambda *given: drawn.append(given))
     stopped(desk, entry(1.0))
     assert run(desk, "--plot", str(tmp_path / "cost.png")) == 0
     ((ledger, until, title, file),) = drawn

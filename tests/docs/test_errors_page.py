@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.github_cures import KEY_CURE
-from gpu_ci.providers.ec2.errors import KINDS
-from gpu_ci.providers.ec2.request import user_data
+from gpu_ci.github.cures import KEY_CURE
+from gpu_ci.providers.ec2.aws_errors import KINDS
+from gpu_ci.providers.ec2.launch_request import user_data
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -17,18 +17,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from gpu_ci.identity import Identity, Tags
-from gpu_ci.inputs import StartInputs, StopInputs, WatchdogInputs, input_names, variable
-from gpu_ci.sandbox.aws import Aws
-from gpu_ci.sandbox.jarvislabs import JarvisLabs
-from gpu_ci.sandbox.step import read_commands
-from gpu_ci.sandbox.world import REPOSITORY, World, new_run_id, open_world
+from gpu_ci.inputs.reader import input_names, variable
+from gpu_ci.inputs.start_inputs import StartInputs
+from gpu_ci.inputs.stop_inputs import StopInputs
+from gpu_ci.inputs.watchdog_inputs import WatchdogInputs
+from gpu_ci.model.identity import Identity
+from gpu_ci.model.tags import Tags
+from gpu_ci_sandbox.action_step import read_commands
+from gpu_ci_sandbox.fake_aws import Aws
+from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs
+from gpu_ci_sandbox.world import REPOSITORY, World, new_run_id, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gpu_ci.sandbox.faults import Faults, Phase, Request
-    from gpu_ci.sandbox.records import Job
+    from gpu_ci_sandbox.fake_github.records import Job
+    from gpu_ci_sandbox.faults import Faults, Phase, Request
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WATCH = "watch"

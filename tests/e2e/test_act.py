@@ -16,15 +16,15 @@ import pytest
 from tests.processes import processes_with
 
 from gpu_ci.errors import BadInputs, EnvironmentBroken
-from gpu_ci.sandbox.act import Outcome, demo_workflow, run_workflow
-from gpu_ci.sandbox.demo import DemoFailed, Timeline
-from gpu_ci.sandbox.world import World, open_world
+from gpu_ci_sandbox.act.act_run import Outcome, demo_workflow, run_workflow
+from gpu_ci_sandbox.timeline import DemoFailed, Timeline
+from gpu_ci_sandbox.world import World, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from gpu_ci.sandbox.faults import Request
-    from gpu_ci.sandbox.records import Job
+    from gpu_ci_sandbox.fake_github.records import Job
+    from gpu_ci_sandbox.faults import Request
 
 WORKFLOWS = Path(__file__).parent / "workflows"
 SHARED = Path(__file__).resolve().parents[2] / "shared"

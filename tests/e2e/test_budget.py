@@ -7,16 +7,16 @@ import time
 from typing import TYPE_CHECKING
 
 from gpu_ci import cli
-from gpu_ci.cost.entry import Entry
-from gpu_ci.sandbox.credentials import fine_grained, job_token
-from gpu_ci.sandbox.openapi import assert_valid_requests
-from gpu_ci.sandbox.world import REPOSITORY
+from gpu_ci.ledger.entry import Entry
+from gpu_ci_sandbox.fake_github.credentials import fine_grained, job_token
+from gpu_ci_sandbox.fake_github.openapi import assert_valid_requests
+from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
     import pytest
     from tests.e2e.conftest import Box, Cloud
 
-    from gpu_ci.sandbox.step import Result
+    from gpu_ci_sandbox.action_step import Result
 
 EC2 = {"provider": "ec2", "region": "us-east-1", "machine": "g4dn.xlarge"}
 # What g4dn.xlarge costs at the stand-in, for the six hours that a machine may live.

@@ -18,16 +18,16 @@ import yaml
 from tests.e2e.rerun import failed_again, with_dependents
 from tests.processes import processes_with
 
-from gpu_ci.sandbox.act import Outcome, run_workflow
-from gpu_ci.sandbox.act_copy import Kept
-from gpu_ci.sandbox.act_stage import Trigger
-from gpu_ci.sandbox.demo import Timeline
-from gpu_ci.sandbox.world import REPOSITORY, World, open_world
+from gpu_ci_sandbox.act.act_run import Outcome, run_workflow
+from gpu_ci_sandbox.act.stage import Trigger
+from gpu_ci_sandbox.act.workflow_copy import Kept
+from gpu_ci_sandbox.timeline import Timeline
+from gpu_ci_sandbox.world import REPOSITORY, World, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gpu_ci.sandbox.records import Job
+    from gpu_ci_sandbox.fake_github.records import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSUMER = Path(__file__).parent / "consumer"

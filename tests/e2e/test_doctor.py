@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.sandbox.faults import aws_error
+from gpu_ci_sandbox.faults import aws_error
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Cloud

@@ -9,12 +9,12 @@ import pytest
 import requests
 from tests.e2e.conftest import BOX
 
-from gpu_ci.sandbox.world import REPOSITORY
+from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Box
 
-    from gpu_ci.sandbox.faults import Phase
+    from gpu_ci_sandbox.faults import Phase
 
 FRESH = {"machine_name": "", "machine": "L4"}
 CALLS = ("POST generate-jitconfig", "POST add", "POST create", "GET *")

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import asyncssh
 import pytest
 import requests
-from tests.boot_world import carries, open_folder, processes, running, with_id
+from tests.boot.boot_world import carries, open_folder, processes, running, with_id
 from tests.e2e.conftest import BOX, Box
 
-from gpu_ci.sandbox.jarvislabs import JarvisLabs
-from gpu_ci.sandbox.world import REPOSITORY, forget_account, open_world
+from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs
+from gpu_ci_sandbox.world import REPOSITORY, forget_account, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

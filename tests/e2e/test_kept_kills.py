@@ -12,7 +12,7 @@ from tests.e2e.conftest import BOX
 if TYPE_CHECKING:
     from tests.e2e.conftest import Box
 
-    from gpu_ci.sandbox.faults import Phase
+    from gpu_ci_sandbox.faults import Phase
 
 # Every call of a start that resumes its machine; a test below holds the list complete.
 START_CALLS = (

@@ -12,17 +12,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.boot_world import running, with_id
+from tests.boot.boot_world import running, with_id
 from tests.e2e.conftest import BOX, Box
 
-from gpu_ci.sandbox.step import read_commands
+from gpu_ci_sandbox.action_step import read_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from gpu_ci.sandbox.faults import Phase, Request
-    from gpu_ci.sandbox.jarvislabs import MachineRecord
-    from gpu_ci.sandbox.records import Job
+    from gpu_ci_sandbox.fake_github.records import Job
+    from gpu_ci_sandbox.fake_jarvislabs import MachineRecord
+    from gpu_ci_sandbox.faults import Phase, Request
 
 STEP_SECONDS = 0.02
 JOB_SECONDS = 0.3

@@ -23,7 +23,7 @@ from gpu_ci.errors import (
     StillThere,
     WrongRequest,
 )
-from gpu_ci.sandbox.faults import answer, lose_answer
+from gpu_ci_sandbox.faults import answer, lose_answer
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Box

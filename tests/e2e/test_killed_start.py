@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gpu_ci.errors import QuotaExceeded
-from gpu_ci.sandbox.faults import Match, Rule, aws_error, drop, hang, land_late, lose_answer
+from gpu_ci_sandbox.faults import Match, Rule, aws_error, drop, hang, land_late, lose_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.e2e.conftest import Cloud
 
-    from gpu_ci.sandbox.faults import Phase
+    from gpu_ci_sandbox.faults import Phase
 
 # Every call of a start whose machine boots at once; a test below holds the list complete.
 CALLS = (

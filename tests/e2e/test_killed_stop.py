@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.sandbox.faults import answer, hang
+from gpu_ci_sandbox.faults import answer, hang
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Cloud
 
-    from gpu_ci.sandbox.faults import Phase, Request
+    from gpu_ci_sandbox.faults import Phase, Request
 
 # Every call of a stop that has to find everything itself.
 CALLS = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.sandbox.faults import Match, Rule, answer, aws_error, drop, garble
+from gpu_ci_sandbox.faults import Match, Rule, answer, aws_error, drop, garble
 
 if TYPE_CHECKING:
     from collections.abc import Callable

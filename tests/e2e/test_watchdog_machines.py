@@ -12,16 +12,16 @@ import pytest
 from tests.e2e.conftest import BOX, Box, made_by
 
 from gpu_ci.errors import Forbidden, NotPermitted, StillThere
-from gpu_ci.sandbox.faults import answer
-from gpu_ci.sandbox.world import REPOSITORY
+from gpu_ci_sandbox.faults import answer
+from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tests.e2e.conftest import Cloud, Stories
 
-    from gpu_ci.identity import Tags
-    from gpu_ci.sandbox.faults import Phase, Request
+    from gpu_ci.model.tags import Tags
+    from gpu_ci_sandbox.faults import Phase, Request
 
 FRESH = {"machine_name": "", "machine": "L4"}
 SECOND_REGION = "eu-west-1"

@@ -11,16 +11,16 @@ import pytest
 from tests.e2e.conftest import made_by
 
 from gpu_ci.errors import Forbidden, StillThere
-from gpu_ci.sandbox.faults import answer
-from gpu_ci.sandbox.world import REPOSITORY
+from gpu_ci_sandbox.faults import answer
+from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.e2e.conftest import Plain, Stories
 
-    from gpu_ci.sandbox.faults import Phase, Request
-    from gpu_ci.sandbox.records import Run
+    from gpu_ci_sandbox.fake_github.records import Run
+    from gpu_ci_sandbox.faults import Phase, Request
 
 HOURS_AGO = 5 * 3600.0
 JUST_NOW = 30.0

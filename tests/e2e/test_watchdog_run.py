@@ -13,14 +13,14 @@ import requests
 from tests.e2e.conftest import BOX, Box, Plain, Stories, made_by
 
 from gpu_ci.errors import NeverPickedUp
-from gpu_ci.sandbox.faults import answer
-from gpu_ci.sandbox.world import REPOSITORY
+from gpu_ci_sandbox.faults import answer
+from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gpu_ci.sandbox.faults import Phase, Request, Rule
-    from gpu_ci.sandbox.records import Job
+    from gpu_ci_sandbox.fake_github.records import Job
+    from gpu_ci_sandbox.faults import Phase, Request, Rule
 
 LONG_AGO = 3600.0
 PICKED_UP = {"status": "in_progress", "runner_name": "box"}

@@ -14,12 +14,12 @@ from typing import Any
 
 import boto3
 
-from gpu_ci import cli, keeping, lock, online
-from gpu_ci.providers.jarvislabs import ending, starting
-from gpu_ci.start import start
+from gpu_ci import cli
+from gpu_ci.kept import bring_up, lock, put_away
+from gpu_ci.providers.jarvislabs import create_and_resume, pause_and_destroy
+from gpu_ci.start import start, until_online
 from gpu_ci.stop import stop
-from gpu_ci.watchdog import watchdog
-from gpu_ci.watching import in_run, leftovers, runs, waits
+from gpu_ci.watchdog import in_run, leftovers, stuck_runs, waits, watchdog
 
 STORIES = {"start": start, "stop": stop, "watchdog": watchdog}
 
@@ -27,13 +27,13 @@ STORIES = {"start": start, "stop": stop, "watchdog": watchdog}
 def main() -> None:
     boto3.session.Session()
     # The stand-ins' requests land within milliseconds, and their machines change within a second.
-    vars(keeping).update(LANDING_SECONDS=0.5, LOOK_SECONDS=0.2)
-    for waiting in (lock, online):
+    vars(put_away).update(LANDING_SECONDS=0.5)
+    for waiting in (bring_up, put_away, lock, until_online):
         vars(waiting).update(LOOK_SECONDS=0.2)
-    vars(ending).update(SHOWS_WITHIN=0.5, LOOK_SECONDS=0.1)
-    vars(starting).update(RESUME_LANDS_WITHIN=1.0, LOOK_SECONDS=0.3)
+    vars(pause_and_destroy).update(SHOWS_WITHIN=0.5, LOOK_SECONDS=0.1)
+    vars(create_and_resume).update(RESUME_LANDS_WITHIN=1.0, LOOK_SECONDS=0.3)
     vars(leftovers).update(APART_SECONDS=0.1, PACE_SECONDS=0.0)
-    vars(runs).update(GRACE_SECONDS=0.1, FORCE_SECONDS=0.1, PACE_SECONDS=0.0)
+    vars(stuck_runs).update(GRACE_SECONDS=0.1, FORCE_SECONDS=0.1, PACE_SECONDS=0.0)
     vars(in_run).update(LOOK_SECONDS=0.1)
     vars(waits).update(EARLIER_SECONDS=0.3)
     for line in sys.stdin:

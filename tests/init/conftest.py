@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gpu_ci.init import init
-from gpu_ci.init.wanted import Flags
+from gpu_ci.init.choices import Flags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

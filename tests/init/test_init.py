@@ -13,8 +13,8 @@ from tests.init.conftest import PROFILES, WORKFLOW, Checkout
 
 from gpu_ci import cli
 from gpu_ci.errors import AlreadyThere, BadInputs
-from gpu_ci.init.files import profiles_text
-from gpu_ci.profiles.reading import read
+from gpu_ci.init.file_texts import profiles_text
+from gpu_ci.profiles.read_profile import read
 from gpu_ci.providers import PROVIDERS
 
 if TYPE_CHECKING:

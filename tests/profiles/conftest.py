@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpu_ci.sandbox.credentials import job_token
-from gpu_ci.sandbox.rest import ServedGitHub, serve_github
+from gpu_ci_sandbox.fake_github.credentials import job_token
+from gpu_ci_sandbox.fake_github.rest import ServedGitHub, serve_github
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

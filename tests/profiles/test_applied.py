@@ -8,17 +8,17 @@ import pytest
 
 from gpu_ci import cli
 from gpu_ci.errors import BadInputs, GpuCiError
-from gpu_ci.identity import Tags
-from gpu_ci.inputs import StartInputs
-from gpu_ci.machine import Machine, to_handle
+from gpu_ci.inputs.start_inputs import StartInputs
+from gpu_ci.model.machine import Machine, to_handle
+from gpu_ci.model.tags import Tags
 from gpu_ci.profiles import applied, applied_to_stop
-from gpu_ci.sandbox.faults import answer
+from gpu_ci_sandbox.faults import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from gpu_ci.sandbox.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.rest import ServedGitHub
 
 FULL = """
 profiles:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpu_ci.sandbox.credentials import job_token
-from gpu_ci.sandbox.openapi import assert_valid_requests
-from gpu_ci.sandbox.world import REPOSITORY, World, open_world
+from gpu_ci_sandbox.fake_github.credentials import job_token
+from gpu_ci_sandbox.fake_github.openapi import assert_valid_requests
+from gpu_ci_sandbox.world import REPOSITORY, World, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gpu_ci.sandbox.step import Result
+    from gpu_ci_sandbox.action_step import Result
 
 FILE = ".github/gpu-ci.yml"
 BASE, HEAD = "b" * 40, "c" * 40

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from gpu_ci.profiles.keys import KEYS, OF_A_STOP, Key
-from gpu_ci.profiles.reading import read
+from gpu_ci.profiles.read_profile import read
 from gpu_ci.profiles.schema import described
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ import pytest
 
 from gpu_ci.errors import BadInputs
 from gpu_ci.profiles.keys import KEYS
-from gpu_ci.profiles.reading import read
+from gpu_ci.profiles.read_profile import read
 from gpu_ci.profiles.schema import described, written
 
 ROOT = Path(__file__).parents[2]

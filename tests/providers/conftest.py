@@ -12,22 +12,23 @@ import botocore.loaders
 import botocore.session
 import pytest
 
-from gpu_ci.identity import Identity, Tags
+from gpu_ci.model.identity import Identity
+from gpu_ci.model.tags import Tags
 from gpu_ci.providers import Candidate, Order, Provider
 from gpu_ci.providers.ec2 import Ec2, Ec2Options
 from gpu_ci.providers.jarvislabs import JarvisLabs
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
 from gpu_ci.providers.local import Local, LocalOptions
-from gpu_ci.sandbox import faults as f
-from gpu_ci.sandbox.aws import Aws
-from gpu_ci.sandbox.jarvislabs import JarvisLabs as Cloud
-from gpu_ci.waiting import SYSTEM_CLOCK
+from gpu_ci.runtime.clock import SYSTEM_CLOCK
+from gpu_ci_sandbox import faults as f
+from gpu_ci_sandbox.fake_aws import Aws
+from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gpu_ci.machine import Machine
+    from gpu_ci.model.machine import Machine
 
 TAGS = Tags(
     name="",

@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.providers.conftest import FakeClock
 
-    from gpu_ci.sandbox.aws import Aws
+    from gpu_ci_sandbox.fake_aws import Aws
 
 RUN = {
     "ImageId": "ami-00000000000000002",

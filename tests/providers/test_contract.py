@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpu_ci.boot import Place
+from gpu_ci.boot.script import Place
 from gpu_ci.errors import BadInputs, CloudError, CloudUnreachable
-from gpu_ci.identity import Tags
-from gpu_ci.machine import Machine, Price, State, from_handle, to_handle
+from gpu_ci.model.machine import Machine, Price, State, from_handle, to_handle
+from gpu_ci.model.tags import Tags
 from gpu_ci.providers import (
     PROVIDERS,
     SECRETS,
@@ -76,7 +76,7 @@ def test_loading_it_loads_no_sdk(world: World) -> None:
     program = (
         "import sys\n"
         "from gpu_ci.providers import provider_class\n"
-        "from gpu_ci.waiting import SYSTEM_CLOCK\n"
+        "from gpu_ci.runtime.clock import SYSTEM_CLOCK\n"
         f"found = provider_class({name!r})\n"
         "found(found.Options(), {}, SYSTEM_CLOCK)\n"
         "heavy = {'asyncssh', 'boto3', 'botocore', 'requests', 'jarvislabs'} & sys.modules.keys()\n"

@@ -21,21 +21,21 @@ from gpu_ci.errors import (
     WrongHere,
     WrongRequest,
 )
-from gpu_ci.machine import State
+from gpu_ci.model.machine import State
 from gpu_ci.providers import Candidate, Check, Order
 from gpu_ci.providers.ec2 import Ec2, Ec2Options
 from gpu_ci.providers.ec2.image import architecture
+from gpu_ci.providers.ec2.launch_request import USER_DATA_LIMIT, user_data
 from gpu_ci.providers.ec2.places import split_region
 from gpu_ci.providers.ec2.quota import quota_of
-from gpu_ci.providers.ec2.request import USER_DATA_LIMIT, user_data
-from gpu_ci.sandbox import faults as f
+from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.providers.conftest import Ec2World, FakeClock
 
-    from gpu_ci.sandbox.aws import Aws
+    from gpu_ci_sandbox.fake_aws import Aws
 
 PARAMETER = (
     "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"

@@ -25,7 +25,7 @@ from gpu_ci.errors import (
     WrongHere,
     WrongRequest,
 )
-from gpu_ci.providers.ec2.errors import KINDS, may_pass, public, sort
+from gpu_ci.providers.ec2.aws_errors import KINDS, may_pass, public, sort
 
 URL = "https://ec2.us-east-1.amazonaws.com/"
 

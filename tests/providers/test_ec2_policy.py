@@ -14,13 +14,13 @@ import pytest
 from gpu_ci.errors import CloudError
 from gpu_ci.providers import Candidate
 from gpu_ci.providers.ec2 import Ec2, Ec2Options, clients
-from gpu_ci.sandbox import faults as f
+from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
     from tests.providers.conftest import Ec2World, FakeClock
 
     from gpu_ci.providers import Order
-    from gpu_ci.sandbox.aws import Aws
+    from gpu_ci_sandbox.fake_aws import Aws
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "ec2.md"
 # Rights that AWS asks for beside a call, not calls.

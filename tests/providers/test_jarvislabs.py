@@ -16,20 +16,20 @@ from gpu_ci.errors import (
     WrongHere,
     WrongRequest,
 )
-from gpu_ci.machine import State
+from gpu_ci.model.machine import State
 from gpu_ci.providers import Candidate
 from gpu_ci.providers.jarvislabs.api import HOSTS
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
-from gpu_ci.providers.jarvislabs.scripts import script_name
-from gpu_ci.providers.jarvislabs.startup import starting, taking_over
-from gpu_ci.sandbox import faults as f
+from gpu_ci.providers.jarvislabs.startup_scripts import script_name
+from gpu_ci.providers.jarvislabs.startup_text import starting, taking_over
+from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
     from tests.providers.conftest import FakeClock, JarvisLabsWorld
 
     from gpu_ci.providers import Order
     from gpu_ci.providers.jarvislabs import JarvisLabs
-    from gpu_ci.sandbox.jarvislabs import JarvisLabs as Cloud
+    from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
 
 CREATE = "templates/.*/create"
 

@@ -19,13 +19,13 @@ from gpu_ci.errors import (
     WrongRequest,
 )
 from gpu_ci.providers.jarvislabs.api import HOSTS, Api, Call
-from gpu_ci.providers.jarvislabs.errors import message, refusal, succeeded
-from gpu_ci.sandbox import faults as f
+from gpu_ci.providers.jarvislabs.api_errors import message, refusal, succeeded
+from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
     from tests.providers.conftest import FakeClock
 
-    from gpu_ci.sandbox.jarvislabs import JarvisLabs as Cloud
+    from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
 
 VALIDATION = {"detail": [{"loc": ["body", "hdd"], "msg": "Field required", "type": "missing"}]}
 

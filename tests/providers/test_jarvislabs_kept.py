@@ -20,25 +20,25 @@ from gpu_ci.errors import (
     WrongHere,
     WrongRequest,
 )
-from gpu_ci.machine import State
+from gpu_ci.model.machine import State
 from gpu_ci.providers import Candidate, keeper
 from gpu_ci.providers.jarvislabs.api import HOSTS
-from gpu_ci.providers.jarvislabs.ending import LOOK_SECONDS, PATIENT_LOOK_SECONDS
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
-from gpu_ci.providers.jarvislabs.startup import starting
-from gpu_ci.sandbox import faults as f
+from gpu_ci.providers.jarvislabs.pause_and_destroy import LOOK_SECONDS, PATIENT_LOOK_SECONDS
+from gpu_ci.providers.jarvislabs.startup_text import starting
+from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.providers.conftest import FakeClock, JarvisLabsWorld
 
-    from gpu_ci.machine import Machine
+    from gpu_ci.model.machine import Machine
     from gpu_ci.providers import Order
     from gpu_ci.providers.jarvislabs import JarvisLabs
     from gpu_ci.providers.jarvislabs.api import Call
-    from gpu_ci.sandbox.jarvislabs import JarvisLabs as Cloud
-    from gpu_ci.sandbox.jarvislabs import MachineRecord
+    from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
+    from gpu_ci_sandbox.fake_jarvislabs import MachineRecord
 
 NAME = "gpu-box"
 RESUME = "/resume"
@@ -769,6 +769,6 @@ def kept_machine(provider: JarvisLabs) -> Machine:
     """A handle of a machine that is not there."""
     from tests.providers.conftest import tags_of
 
-    from gpu_ci.machine import Machine
+    from gpu_ci.model.machine import Machine
 
     return Machine(provider=provider.name, id="1", tags=tags_of(name=NAME), kept=True)

@@ -18,23 +18,23 @@ import asyncssh
 import pytest
 from tests.providers.conftest import tags_of
 
-from gpu_ci.boot import Boot, Registration, RunnerBuild, render
+from gpu_ci.boot.script import Boot, Registration, RunnerBuild, render
 from gpu_ci.errors import CloudError, CloudUnreachable, WrongRequest
-from gpu_ci.machine import State
+from gpu_ci.model.machine import State
 from gpu_ci.providers import Candidate, Order
 from gpu_ci.providers.jarvislabs import JarvisLabs
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
 from gpu_ci.providers.jarvislabs.ssh import Address, address_of, run_as_root
-from gpu_ci.providers.jarvislabs.startup import starting, taking_over
-from gpu_ci.sandbox import faults as f
-from gpu_ci.waiting import SYSTEM_CLOCK, Deadline, every
+from gpu_ci.providers.jarvislabs.startup_text import starting, taking_over
+from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline, every
+from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gpu_ci.machine import Machine
-    from gpu_ci.sandbox.jarvislabs import JarvisLabs as Cloud
+    from gpu_ci.model.machine import Machine
+    from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
 
 NAME = "gpu-box"
 SECONDS = 15

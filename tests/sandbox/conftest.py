@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from gpu_ci.sandbox import credentials
-from gpu_ci.sandbox.clock import Clock
-from gpu_ci.sandbox.github import GitHub
-from gpu_ci.sandbox.rest import ServedGitHub, serve_github
+from gpu_ci_sandbox.fake_github import credentials
+from gpu_ci_sandbox.fake_github.rest import ServedGitHub, serve_github
+from gpu_ci_sandbox.fake_github.state import GitHub
+from gpu_ci_sandbox.stopped_clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from gpu_ci.errors import BadInputs
-from gpu_ci.sandbox import act_job
-from gpu_ci.sandbox.act_copy import ENTER, LABEL, LEAVE, Copy, Kept, copy_workflow
-from gpu_ci.sandbox.act_profiles import for_this_machine
-from gpu_ci.sandbox.act_steps import Place
+from gpu_ci_sandbox.act import job_steps
+from gpu_ci_sandbox.act.local_profiles import for_this_machine
+from gpu_ci_sandbox.act.runnable_steps import Place
+from gpu_ci_sandbox.act.workflow_copy import ENTER, LABEL, LEAVE, Copy, Kept, copy_workflow
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = '{"directory": "/machines"}'
@@ -85,14 +85,14 @@ def test_the_labels_are_those_of_runs_on(runs_on: str, expression: str) -> None:
 )
 def test_the_first_step_reads_what_the_expression_becomes(told: str, labels: list[str]) -> None:
     """The labels come as JSON, strings or lists of them."""
-    assert act_job.read_labels(told) == labels
+    assert job_steps.read_labels(told) == labels
 
 
 @pytest.mark.parametrize("labels", [[], [""]])
 def test_an_empty_label_is_refused(labels: list[str]) -> None:
     """A job without a label, because start set none, would be taken by any runner."""
     with pytest.raises(SystemExit, match="runs-on is empty"):
-        act_job.enter_rented(labels)
+        job_steps.enter_rented(labels)
 
 
 def test_words_and_dates_stay_what_they_are() -> None:
@@ -398,7 +398,7 @@ def test_a_workflow_that_calls_itself_is_refused(tmp_path: Path) -> None:
 )
 def test_a_job_has_the_name_that_github_gives_it(path: str, name: str) -> None:
     """Its callers before it, its matrix' values behind it."""
-    assert act_job.shown_name(path) == name
+    assert job_steps.shown_name(path) == name
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_the_name_that_act_knows_becomes_that_path(job: str, name: str) -> None:
     """Expressions in it are left to act."""
     made = copy(f"on: push\njobs: {{a: {{runs-on: x, {job}}}}}")
     written = json.loads(made.content)["jobs"]["a"]["name"]
-    assert written == f'{act_job.MARK}{{"id": "a", {name} }}'
+    assert written == f'{job_steps.MARK}{{"id": "a", {name} }}'
 
 
 def test_what_a_rerun_keeps_does_nothing() -> None:

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gpu_ci.sandbox import credentials
-from gpu_ci.sandbox.annotations import LONGEST, Annotation, Annotator
+from gpu_ci_sandbox.fake_github import credentials
+from gpu_ci_sandbox.fake_github.annotations import LONGEST, Annotation, Annotator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import requests
 
-    from gpu_ci.sandbox.github import GitHub
+    from gpu_ci_sandbox.fake_github.state import GitHub
 
 REPOSITORY = "octo/widgets"
 

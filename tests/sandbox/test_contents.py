@@ -10,16 +10,16 @@ from githubkit import GitHub as Client
 from githubkit.exception import RequestFailed
 from pydantic import TypeAdapter
 
-from gpu_ci.sandbox.credentials import fine_grained
-from gpu_ci.sandbox.openapi import assert_valid_requests
+from gpu_ci_sandbox.fake_github.credentials import fine_grained
+from gpu_ci_sandbox.fake_github.openapi import assert_valid_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import requests
 
-    from gpu_ci.sandbox.github import GitHub
-    from gpu_ci.sandbox.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.state import GitHub
 
 WHERE = ("octo", "widgets")
 OLD, NEW = "a" * 40, "b" * 40

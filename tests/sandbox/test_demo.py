@@ -18,17 +18,18 @@ import pytest
 from tests.processes import processes_with
 
 from gpu_ci.errors import EnvironmentBroken
-from gpu_ci.sandbox import demo as module
-from gpu_ci.sandbox.demo import DemoFailed, Loop, demo
-from gpu_ci.sandbox.records import Job
-from gpu_ci.sandbox.step import Result
-from gpu_ci.sandbox.world import forget_account
+from gpu_ci_sandbox import demo as module
+from gpu_ci_sandbox.action_step import Result
+from gpu_ci_sandbox.demo import Loop, demo
+from gpu_ci_sandbox.fake_github.records import Job
+from gpu_ci_sandbox.timeline import DemoFailed
+from gpu_ci_sandbox.world import forget_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gpu_ci.sandbox.demo import Timeline
-    from gpu_ci.sandbox.world import Box, World
+    from gpu_ci_sandbox.timeline import Timeline
+    from gpu_ci_sandbox.world import Box, World
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -92,7 +93,7 @@ def test_an_interrupted_demo_leaves_nothing(open_folder: Path) -> None:
 def test_an_account_that_stays_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the demo made and cannot remove is an error that says how to; none is no error."""
     monkeypatch.setattr(shutil, "which", lambda *_, **__: "/bin/false")
-    monkeypatch.setattr("gpu_ci.sandbox.world.FORGET_SECONDS", 0.0)
+    monkeypatch.setattr("gpu_ci_sandbox.world.FORGET_SECONDS", 0.0)
     forget_account("gpu-box-stays")
     monkeypatch.setattr(pwd, "getpwall", lambda: [SimpleNamespace(pw_name="gpu-box-stays")])
     with pytest.raises(EnvironmentBroken, match="userdel gpu-box-stays"):

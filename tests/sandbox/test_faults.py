@@ -11,8 +11,8 @@ import pytest
 import requests
 from werkzeug.wrappers import Request, Response
 
-from gpu_ci.sandbox import faults as f
-from gpu_ci.sandbox.server import Server
+from gpu_ci_sandbox import faults as f
+from gpu_ci_sandbox.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.sandbox import credentials
+from gpu_ci_sandbox.fake_github import credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import requests
 
-    from gpu_ci.sandbox.clock import Clock
-    from gpu_ci.sandbox.github import GitHub
-    from gpu_ci.sandbox.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.state import GitHub
+    from gpu_ci_sandbox.stopped_clock import Clock
 
     Call = Callable[..., requests.Response]
 

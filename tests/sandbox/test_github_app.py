@@ -9,15 +9,15 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from gpu_ci.sandbox.credentials import App
+from gpu_ci_sandbox.fake_github.credentials import App
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import requests
 
-    from gpu_ci.sandbox.clock import Clock
-    from gpu_ci.sandbox.github import GitHub
+    from gpu_ci_sandbox.fake_github.state import GitHub
+    from gpu_ci_sandbox.stopped_clock import Clock
 
     Call = Callable[..., requests.Response]
 

@@ -8,16 +8,16 @@ import pytest
 from githubkit_schemas.v2026_03_10.models import Label
 from pydantic import TypeAdapter
 
-from gpu_ci.sandbox import credentials
-from gpu_ci.sandbox.openapi import assert_valid_requests
+from gpu_ci_sandbox.fake_github import credentials
+from gpu_ci_sandbox.fake_github.openapi import assert_valid_requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import requests
 
-    from gpu_ci.sandbox.github import GitHub
-    from gpu_ci.sandbox.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.state import GitHub
 
     Call = Callable[..., requests.Response]
 

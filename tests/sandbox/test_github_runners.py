@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import requests
 
-    from gpu_ci.sandbox.clock import Clock
-    from gpu_ci.sandbox.github import GitHub
+    from gpu_ci_sandbox.fake_github.state import GitHub
+    from gpu_ci_sandbox.stopped_clock import Clock
 
     Call = Callable[..., requests.Response]
 

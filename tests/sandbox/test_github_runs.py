@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_ci.sandbox.faults import answer
-from gpu_ci.sandbox.openapi import assert_valid_requests
+from gpu_ci_sandbox.fake_github.openapi import assert_valid_requests
+from gpu_ci_sandbox.faults import answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import requests
 
-    from gpu_ci.sandbox.clock import Clock
-    from gpu_ci.sandbox.github import GitHub
-    from gpu_ci.sandbox.records import Run
-    from gpu_ci.sandbox.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.records import Run
+    from gpu_ci_sandbox.fake_github.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.state import GitHub
+    from gpu_ci_sandbox.stopped_clock import Clock
 
     Call = Callable[..., requests.Response]
 

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from gpu_ci.sandbox import faults as f
-from gpu_ci.sandbox.clock import Clock
-from gpu_ci.sandbox.jarvislabs import REGIONS, JarvisLabs
-from gpu_ci.sandbox.jarvislabs.disk import Disk
-from gpu_ci.waiting import SYSTEM_CLOCK, Deadline, every
+from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline, every
+from gpu_ci_sandbox import faults as f
+from gpu_ci_sandbox.fake_jarvislabs import REGIONS, JarvisLabs
+from gpu_ci_sandbox.fake_jarvislabs.disk import Disk
+from gpu_ci_sandbox.stopped_clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gpu_ci.sandbox.jarvislabs import MachineRecord
+    from gpu_ci_sandbox.fake_jarvislabs import MachineRecord
 
 NOIDA, CHENNAI, EUROPE = REGIONS
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMuKBTK0TA1q9WmSNCwTJzZ9vFkg4ocIjfFCZT9+Wx3L test"

@@ -9,9 +9,9 @@ import jarvislabs.constants  # type: ignore[import-untyped]  # it ships no types
 import jarvislabs.instances  # type: ignore[import-untyped]  # it ships no types
 import pytest
 
-from gpu_ci.sandbox import faults as f
-from gpu_ci.sandbox.clock import Clock
-from gpu_ci.sandbox.jarvislabs import REGIONS, JarvisLabs
+from gpu_ci_sandbox import faults as f
+from gpu_ci_sandbox.fake_jarvislabs import REGIONS, JarvisLabs
+from gpu_ci_sandbox.stopped_clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

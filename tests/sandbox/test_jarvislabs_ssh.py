@@ -12,13 +12,13 @@ import asyncssh
 import pytest
 import requests
 
-from gpu_ci.sandbox.clock import Clock
-from gpu_ci.sandbox.jarvislabs import JarvisLabs
+from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs
+from gpu_ci_sandbox.stopped_clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gpu_ci.sandbox.jarvislabs import MachineRecord
+    from gpu_ci_sandbox.fake_jarvislabs import MachineRecord
 
 
 @pytest.fixture

@@ -13,17 +13,17 @@ from githubkit import UnauthAuthStrategy
 from githubkit.exception import RequestFailed
 from pydantic import TypeAdapter
 
-from gpu_ci.sandbox import credentials
-from gpu_ci.sandbox.annotations import Annotation
-from gpu_ci.sandbox.faults import Request
-from gpu_ci.sandbox.openapi import assert_valid_requests, problems
+from gpu_ci_sandbox.fake_github import credentials
+from gpu_ci_sandbox.fake_github.annotations import Annotation
+from gpu_ci_sandbox.fake_github.openapi import assert_valid_requests, problems
+from gpu_ci_sandbox.faults import Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gpu_ci.sandbox.clock import Clock
-    from gpu_ci.sandbox.github import GitHub
-    from gpu_ci.sandbox.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.state import GitHub
+    from gpu_ci_sandbox.stopped_clock import Clock
 
 JIT: Any = {"name": "gpu-1", "runner_group_id": 1, "labels": ["gpu"]}
 WHERE = ("octo", "widgets")

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 
-from gpu_ci.sandbox import credentials
-from gpu_ci.sandbox.github import GitHub
-from gpu_ci.sandbox.rest import serve_github
-from gpu_ci.sandbox.runner import archive
+from gpu_ci_sandbox.fake_github import credentials
+from gpu_ci_sandbox.fake_github.rest import serve_github
+from gpu_ci_sandbox.fake_github.state import GitHub
+from gpu_ci_sandbox.fake_runner import archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gpu_ci.sandbox.records import Job
-    from gpu_ci.sandbox.rest import ServedGitHub
+    from gpu_ci_sandbox.fake_github.records import Job
+    from gpu_ci_sandbox.fake_github.rest import ServedGitHub
 
 REPOSITORY = "octo/widgets"
 PATIENCE = 15

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import requests
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[2]
 SERVE = f"""
 import os, sys
-sys.path.insert(0, {str(SHARED)!r})
-from gpu_ci.sandbox.serve import serve
+sys.path[:0] = [{str(ROOT / "shared")!r}, {str(ROOT / "sandbox")!r}]
+from gpu_ci_sandbox.serve import serve
 serve(os.environ)
 """
 

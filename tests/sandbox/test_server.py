@@ -11,8 +11,8 @@ import pytest
 import requests
 from werkzeug.wrappers import Request, Response
 
-from gpu_ci.sandbox.faults import Faults, hang
-from gpu_ci.sandbox.server import Server
+from gpu_ci_sandbox.faults import Faults, hang
+from gpu_ci_sandbox.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +113,7 @@ def test_serves_moto(monkeypatch: pytest.MonkeyPatch) -> None:
     from botocore.exceptions import ClientError
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
-    from gpu_ci.sandbox.faults import aws_error
+    from gpu_ci_sandbox.faults import aws_error
 
     faults = Faults(DomainDispatcherApplication(create_backend_app))
     with Server(faults) as server:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from gpu_ci.sandbox import world as module
-from gpu_ci.sandbox.world import REPOSITORY, open_world
+from gpu_ci_sandbox import world as module
+from gpu_ci_sandbox.world import REPOSITORY, open_world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from gpu_ci.sandbox.world import World
+    from gpu_ci_sandbox.world import World
 
 
 @pytest.fixture

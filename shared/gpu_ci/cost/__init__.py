@@ -1,1 +1,166 @@
-"""What machines cost: bills that are split, the ledger of a month, budgets, and how they are shown."""
+"""The order of events of `gpu-ci cost`."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gpu_ci.cost.mermaid import charts, fenced
+from gpu_ci.cost.plot import draw
+from gpu_ci.cost.table import KIND_HEAD, RUN_HEAD, aligned, by_kind, by_run, day, money
+from gpu_ci.errors import BadInputs
+from gpu_ci.github.client import GitHub
+from gpu_ci.github.history import Books
+from gpu_ci.inputs.github_inputs import GitHubInputs
+from gpu_ci.inputs.reader import CARRY_SECRETS, Reader
+from gpu_ci.ledger.read_ledger import MOST_RUNS, month_of, read_ledger, sums
+from gpu_ci.runtime import workflow_commands
+from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpu_ci.ledger.read_ledger import Ledger, Posting
+    from gpu_ci.runtime.clock import Clock
+
+# A secondary limit of GitHub's lasts a minute; the hour of the primary one is not waited for.
+PATIENCE: Final = 600.0
+
+
+def cost(
+    env: Mapping[str, str],
+    *,
+    since: str = "",
+    workflow: str = "",
+    plot: str = "",
+    mermaid: bool = False,
+    as_json: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
+) -> None:
+    """Read the ledger and show it; what a limit has cut off is said, the rest is shown.
+
+    Raises BadInputs, EnvironmentBroken, or the GitHubError where nothing at all could be read.
+    """
+    workflow_commands.mask_secrets(env, CARRY_SECRETS)
+    picture = _picture(plot)
+    now = clock.now()
+    began = _since(since, now)
+    books = _connect(env, Deadline.after(PATIENCE, clock))
+    ledger = read_ledger(books, began, workflow=workflow)
+    if ledger.gap and not ledger.runs:
+        raise ledger.gap
+    title = f"GPU cost of {env['GITHUB_REPOSITORY']} since {day(began)}"
+    if as_json:
+        print(json.dumps(_as_json(ledger, books), indent=2))
+    else:
+        _print(ledger, title, books)
+    if picture:
+        draw(ledger, now, title, picture)
+    if mermaid:
+        _show_charts(ledger, now, title, printed=not as_json)
+    for gap in _gaps(ledger):
+        print(gap, file=sys.stderr)
+
+
+def _picture(text: str) -> Path | None:
+    if not text:
+        return None
+    file = Path(text)
+    if not file.parent.is_dir():
+        raise BadInputs([f"--plot is {text!r}; there is no folder {str(file.parent)!r}."])
+    if file.is_dir():
+        raise BadInputs([f"--plot is {text!r}; that is a folder: name a file in it."])
+    return file
+
+
+def _since(text: str, now: float) -> float:
+    if not text:
+        return month_of(now)
+    if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
+        try:
+            return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+        except ValueError as error:
+            raise BadInputs([f"--since is {text!r}: {error}."]) from error
+    raise BadInputs([f"--since is {text!r}; it must be a day, such as 2026-11-01."])
+
+
+def _connect(env: Mapping[str, str], deadline: Deadline) -> Books:
+    reader = Reader(env)
+    inputs = GitHubInputs.read(reader, spare=env.get("GPU_CI_RUN_TOKEN", ""))
+    reader.look_at_repository()
+    reader.finish()
+    repository = env["GITHUB_REPOSITORY"]
+    github = GitHub.connect(
+        inputs,
+        scope=f"repos/{repository}",
+        repository=repository,
+        deadline=deadline,
+        say=lambda text: print(text, file=sys.stderr),
+        mask=workflow_commands.mask,
+    )
+    return Books.beside(github.line, repository, "", deadline)
+
+
+def _print(ledger: Ledger, title: str, books: Books) -> None:
+    print(title)
+    if ledger.postings:
+        print("", *aligned(RUN_HEAD, by_run(ledger)), sep="\n")
+        print("", *aligned(KIND_HEAD, by_kind(ledger)), sep="\n")
+    print(f"\nIn all: {money(ledger.postings)}, of {ledger.runs} runs ({books.counted} requests).")
+
+
+def _show_charts(ledger: Ledger, now: float, title: str, *, printed: bool) -> None:
+    drawn = charts(ledger, now, title)
+    if printed:
+        print(*(f"\n{chart}" for chart in drawn), sep="\n")
+    table = (
+        workflow_commands.table(KIND_HEAD, by_kind(ledger))
+        if ledger.postings
+        else "No machine was billed."
+    )
+    parts = [f"### {title}", *map(fenced, drawn), table, *_gaps(ledger)]
+    workflow_commands.summary("\n\n".join(parts))
+
+
+def _gaps(ledger: Ledger) -> list[str]:
+    """Return what is not in the figures, a sentence each."""
+    gaps = []
+    if not ledger.complete:
+        why = str(ledger.gap) if ledger.gap else f"More than {MOST_RUNS} runs are not read."
+        gaps.append(f"Runs before {_written(ledger.oldest)} are not in it. {why}")
+    if ledger.unreadable:
+        gaps.append(f"{len(ledger.unreadable)} line(s) of the ledger could not be understood.")
+    return gaps
+
+
+def _written(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _as_json(ledger: Ledger, books: Books) -> dict[str, Any]:
+    return {
+        "since": day(ledger.since),
+        "complete": ledger.complete,
+        "gaps": _gaps(ledger),
+        "runs": ledger.runs,
+        "requests": books.counted,
+        "totals": sums(ledger.postings),
+        "machines": [_machine(posting) for posting in ledger.postings],
+    }
+
+
+def _machine(posting: Posting) -> dict[str, Any]:
+    entry = posting.entry
+    return {
+        "run": posting.run.id,
+        "workflow": posting.run.workflow,
+        "created_at": posting.run.created_at,
+        "job": posting.job,
+        **asdict(entry),
+        "cost": entry.cost,
+    }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gpu_ci.cost.ledger import Posting
+    from gpu_ci.ledger.read_ledger import Posting
 
 # More bars than these cannot be told apart.
 MOST_DAYS: Final = 62

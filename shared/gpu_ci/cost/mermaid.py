@@ -9,7 +9,7 @@ from gpu_ci.cost.days import by_part
 
 if TYPE_CHECKING:
     from gpu_ci.cost.days import Series
-    from gpu_ci.cost.ledger import Ledger
+    from gpu_ci.ledger.read_ledger import Ledger
 
 
 def charts(ledger: Ledger, until: float, title: str) -> list[str]:

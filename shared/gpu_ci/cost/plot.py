@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from gpu_ci.cost.days import Series
-    from gpu_ci.cost.ledger import Ledger
+    from gpu_ci.ledger.read_ledger import Ledger
 
 # Blue, orange, grey and black are told apart by colour-blind readers, and on paper.
 COLOURS: Final = {"work": "#0072b2", "boot": "#e69f00", "idle": "#999999", "not split": "#333333"}

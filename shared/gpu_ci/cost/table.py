@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from gpu_ci.cost.ledger import sums
+from gpu_ci.ledger.read_ledger import sums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gpu_ci.cost.ledger import Ledger, Posting
+    from gpu_ci.ledger.read_ledger import Ledger, Posting
 
 RUN_HEAD: Final = ("Day", "Run", "Workflow", "Machines", "Billed", "Boot", "Work", "Idle", "Cost")
 KIND_HEAD: Final = (

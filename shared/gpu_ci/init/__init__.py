@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gpu_ci.errors import AlreadyThere
-from gpu_ci.init.files import PROFILES, WORKFLOW, profiles_text, workflow_text
-from gpu_ci.init.repository import Repository
-from gpu_ci.init.steps import next_steps
-from gpu_ci.init.wanted import decide
+from gpu_ci.init.checkout import Repository
+from gpu_ci.init.choices import decide
+from gpu_ci.init.file_texts import PROFILES, WORKFLOW, profiles_text, workflow_text
+from gpu_ci.init.next_steps import next_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from gpu_ci.init.wanted import Flags
+    from gpu_ci.init.choices import Flags
 
 
 def init(

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gpu_ci.errors import GpuCiError
-from gpu_ci.inputs import variable
-from gpu_ci.machine import from_handle
+from gpu_ci.inputs.reader import variable
+from gpu_ci.model.machine import from_handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,8 +29,8 @@ def applied(
     if not name:
         return env
     # Most steps name no profile, and the machine that sets uv up has no yaml.
-    from gpu_ci.profiles.reading import read  # noqa: PLC0415 -- see above
-    from gpu_ci.profiles.source import find  # noqa: PLC0415 -- see above
+    from gpu_ci.profiles.read_profile import read  # noqa: PLC0415 -- see above
+    from gpu_ci.profiles.trusted_file import find  # noqa: PLC0415 -- see above
 
     source = find(env, say, hurried=hurried)
     given = read(source.data, name, source.told)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
-from gpu_ci.inputs import RELEASES, StartInputs, StopInputs, input_names
+from gpu_ci.inputs.reader import input_names
+from gpu_ci.inputs.start_inputs import StartInputs
+from gpu_ci.inputs.stop_inputs import RELEASES, StopInputs
 from gpu_ci.providers import PROVIDERS
 from gpu_ci.providers import SECRETS as OF_PROVIDERS
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from gpu_ci.profiles.keys import KEYS, Key
-from gpu_ci.profiles.reading import NAME
+from gpu_ci.profiles.read_profile import NAME
 from gpu_ci.providers import PROVIDERS, provider_class
 
 if TYPE_CHECKING:

@@ -17,10 +17,18 @@ from gpu_ci.errors import BadInputs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gpu_ci.boot import Place
-    from gpu_ci.identity import Tags
-    from gpu_ci.machine import Machine, Price, State
-    from gpu_ci.waiting import Clock
+    from gpu_ci.boot.script import Place
+    from gpu_ci.model.machine import Machine, Price, State
+    from gpu_ci.model.tags import Tags
+    from gpu_ci.runtime.clock import Clock
+
+
+MARKETS: Final[Mapping[str, Sequence[str]]] = {
+    "on-demand": ("on-demand",),
+    "spot": ("spot",),
+    "spot-then-on-demand": ("spot", "on-demand"),
+}
+"""What the input `market` may be, and the markets that it means, in the order in which they are tried."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +178,7 @@ class Keeper(Provider, Protocol):
     """A provider that can keep a named machine between runs: pause it, and resume it.
 
     Whoever calls `adopt`, `resume` or `pause`, or `launch` for a kept order, holds the machine's
-    lock (`gpu_ci.lock`): no other run of this library touches it meanwhile.
+    lock (`gpu_ci.kept.lock`): no other run of this library touches it meanwhile.
     """
 
     def kept(self, name: str) -> tuple[Machine, State] | None:

@@ -15,18 +15,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from gpu_ci.boot import Place
+from gpu_ci.boot.script import Place
 from gpu_ci.errors import CloudUnreachable, NotPermitted, WrongRequest
-from gpu_ci.identity import Tags
-from gpu_ci.machine import Machine, Price, State
+from gpu_ci.model.machine import Machine, Price, State
+from gpu_ci.model.tags import Tags
 from gpu_ci.providers import SECRETS, Candidate, Check, Order
-from gpu_ci.waiting import Deadline, every
+from gpu_ci.runtime.clock import Deadline, every
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from gpu_ci.providers import Secret
-    from gpu_ci.waiting import Clock
+    from gpu_ci.runtime.clock import Clock
 
 MARKER: Final = "GPU_CI_MACHINE"
 # What the boot script may know of the job that starts it: no secret, nothing of its tools.

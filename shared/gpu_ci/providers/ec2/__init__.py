@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from gpu_ci.boot import Place
+from gpu_ci.boot.script import Place
 from gpu_ci.errors import CloudError, NoCapacity, QuotaExceeded, WrongRequest
-from gpu_ci.machine import State
+from gpu_ci.model.machine import State
 from gpu_ci.providers import SECRETS, Candidate, Check
-from gpu_ci.providers.ec2.checks import check_quota, checked, credentials, dry_run, way_out
+from gpu_ci.providers.ec2.account_checks import check_quota, checked, credentials, dry_run, way_out
 from gpu_ci.providers.ec2.clients import Clients, at_once
 from gpu_ci.providers.ec2.image import Images
 from gpu_ci.providers.ec2.instances import (
@@ -20,18 +20,18 @@ from gpu_ci.providers.ec2.instances import (
     is_interruption,
     machine_of,
 )
+from gpu_ci.providers.ec2.launch_request import run_request
 from gpu_ci.providers.ec2.places import Places, split_region
-from gpu_ci.providers.ec2.price import price_of
+from gpu_ci.providers.ec2.prices import price_of
 from gpu_ci.providers.ec2.quota import usage
-from gpu_ci.providers.ec2.request import run_request
-from gpu_ci.waiting import Deadline
+from gpu_ci.runtime.clock import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gpu_ci.machine import Machine, Price
+    from gpu_ci.model.machine import Machine, Price
     from gpu_ci.providers import Order, Secret
-    from gpu_ci.waiting import Clock
+    from gpu_ci.runtime.clock import Clock
 
 # A machine that is ending still counts against the quota for about this long.
 FREED_WITHIN_SECONDS: Final = 60.0

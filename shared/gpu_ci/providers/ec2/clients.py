@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from gpu_ci.aside import Aside, aside
 from gpu_ci.errors import CloudUnreachable, EnvironmentBroken
-from gpu_ci.providers.ec2.errors import may_pass, sort
-from gpu_ci.waiting import Deadline, growing
+from gpu_ci.providers.ec2.aws_errors import may_pass, sort
+from gpu_ci.runtime.clock import Aside, Deadline, aside, growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from types_boto3_service_quotas import ServiceQuotasClient
     from types_boto3_ssm import SSMClient
 
-    from gpu_ci.waiting import Clock
+    from gpu_ci.runtime.clock import Clock
 
 T = TypeVar("T")
 

@@ -7,16 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gpu_ci.errors import CloudError, CloudUnreachable, WrongHere, WrongRequest
-from gpu_ci.identity import Tags, tag_key
-from gpu_ci.machine import Machine
+from gpu_ci.model.machine import Machine
+from gpu_ci.model.tags import Tags, tag_key
+from gpu_ci.providers.ec2.aws_errors import is_unknown_instance, public
 from gpu_ci.providers.ec2.clients import HURRY_SECONDS, Clients
-from gpu_ci.providers.ec2.errors import is_unknown_instance, public
-from gpu_ci.waiting import Deadline
+from gpu_ci.runtime.clock import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gpu_ci.waiting import Clock
+    from gpu_ci.runtime.clock import Clock
 
 # Until then AWS may answer "not found" for a machine that it has just made.
 NEWNESS_SECONDS: Final = 120.0

@@ -10,29 +10,29 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from gpu_ci.boot import Place
+from gpu_ci.boot.script import Place
 from gpu_ci.errors import CloudError, CloudUnreachable, NoSuchMachine
-from gpu_ci.identity import read_name
-from gpu_ci.machine import Price, State
+from gpu_ci.model.machine import Price, State
+from gpu_ci.model.tags import read_name
 from gpu_ci.providers import SECRETS, Candidate
-from gpu_ci.providers.jarvislabs.access import Access
 from gpu_ci.providers.jarvislabs.api import HOSTS, Api, unknown_region
 from gpu_ci.providers.jarvislabs.catalogue import Catalogue, Wanted
-from gpu_ci.providers.jarvislabs.checks import Preflight
-from gpu_ci.providers.jarvislabs.ending import Ending
-from gpu_ci.providers.jarvislabs.instances import Instances, machine_of, only_name
+from gpu_ci.providers.jarvislabs.create_and_resume import Starting
+from gpu_ci.providers.jarvislabs.machine_rows import Instances, machine_of, only_name
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
-from gpu_ci.providers.jarvislabs.scripts import Scripts, place_of, places, refuse_foreign
-from gpu_ci.providers.jarvislabs.starting import Starting
-from gpu_ci.providers.jarvislabs.startup import HOME, ROOT
+from gpu_ci.providers.jarvislabs.pause_and_destroy import Ending
+from gpu_ci.providers.jarvislabs.preflight_checks import Preflight
+from gpu_ci.providers.jarvislabs.ssh_access import Access
+from gpu_ci.providers.jarvislabs.startup_scripts import Scripts, place_of, places, refuse_foreign
+from gpu_ci.providers.jarvislabs.startup_text import HOME, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gpu_ci.machine import Machine
+    from gpu_ci.model.machine import Machine
     from gpu_ci.providers import Check, Order, Secret
-    from gpu_ci.providers.jarvislabs.instances import Instance
-    from gpu_ci.waiting import Clock
+    from gpu_ci.providers.jarvislabs.machine_rows import Instance
+    from gpu_ci.runtime.clock import Clock
 
 YOUNG_SECONDS: Final = 120.0
 # The list price of August 2026, in USD for a GB and an hour; running and paused.

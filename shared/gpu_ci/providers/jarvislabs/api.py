@@ -8,22 +8,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from gpu_ci.aside import aside
 from gpu_ci.errors import CloudError, CloudUnreachable, NotPermitted, WrongRequest
-from gpu_ci.providers.jarvislabs.errors import (
-    KEY_CURE,
-    Passing,
-    refusal,
-    succeeded,
-)
-from gpu_ci.waiting import growing
+from gpu_ci.providers.jarvislabs.api_errors import KEY_CURE, Passing, refusal, succeeded
+from gpu_ci.runtime.clock import aside, growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import requests
 
-    from gpu_ci.waiting import Clock
+    from gpu_ci.runtime.clock import Clock
 
 T = TypeVar("T")
 # One host a region; calls about a machine go to its own region's. (The vendor's client, 0.2.19.)

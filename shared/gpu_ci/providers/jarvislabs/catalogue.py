@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gpu_ci.errors import CloudUnreachable, NoCapacity, WrongHere
-from gpu_ci.machine import Price
-from gpu_ci.providers.jarvislabs.errors import CAPACITY_CURE, NETWORK_CURE, rows
+from gpu_ci.model.machine import Price
+from gpu_ci.providers.jarvislabs.api_errors import CAPACITY_CURE, NETWORK_CURE, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from gpu_ci.aside import aside
 from gpu_ci.errors import EnvironmentBroken, WrongRequest
+from gpu_ci.runtime.clock import aside
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -1,0 +1,1 @@
+"""The boot script of a machine, and what it reports."""

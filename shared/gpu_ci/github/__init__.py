@@ -1,0 +1,1 @@
+"""The one client of GitHub: runners, runs and jobs, annotations, labels, files."""

@@ -1,0 +1,61 @@
+"""A GitHub App's token: made from its private key, good for an hour, narrowed to one scope."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from github import Auth
+
+from gpu_ci.errors import Absent, Forbidden, Refused
+from gpu_ci.github.cures import KEY_CURE, app_cures
+from gpu_ci.github.transport import Line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gpu_ci.inputs.github_inputs import GitHubInputs
+    from gpu_ci.runtime.clock import Deadline
+
+
+def installation_token(
+    inputs: GitHubInputs, scope: str, deadline: Deadline, say: Callable[[str], None]
+) -> str:
+    """Return a token of the App's installation, narrowed to what registering runners needs.
+
+    https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app
+    """
+    app = Line(inputs.api_url, _app_auth(inputs), deadline, say, cures=app_cures(scope))
+    try:
+        installation = app.get(f"/{scope}/installation").read(lambda data: int(data["id"]))
+        tokens = f"/app/installations/{installation}/access_tokens"
+        return app.post(tokens, _narrowed(scope), harmless=True).read(
+            lambda data: secret(data["token"])
+        )
+    except (Absent, Refused) as error:
+        raise Forbidden(error.what, error.cure) from None
+
+
+def _app_auth(inputs: GitHubInputs) -> Auth.AppAuth:
+    # Secrets are often stored with their line ends written out.
+    auth = Auth.AppAuth(inputs.app_id, inputs.app_private_key.replace("\\n", "\n"))
+    with suppress(Exception):  # whatever keeps it from signing, it is no key for this
+        auth.create_jwt()
+        return auth
+    raise Forbidden("app-private-key is not an RSA private key in PEM form.", KEY_CURE)
+
+
+def _narrowed(scope: str) -> dict[str, Any]:
+    if scope.startswith("orgs/"):
+        return {"permissions": {"organization_self_hosted_runners": "write"}}
+    return {
+        "permissions": {"administration": "write"},
+        "repositories": [scope.rpartition("/")[2]],
+    }
+
+
+def secret(value: object) -> str:
+    """Return a secret of an answer as text. Raises ValueError: an empty one is as good as none."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("empty")
+    return value

@@ -1,0 +1,1 @@
+"""What machines have cost, as the stop jobs left it at GitHub."""

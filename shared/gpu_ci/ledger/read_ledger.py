@@ -1,0 +1,211 @@
+"""The ledger: what stops have left on their check runs, and which of it is believed.
+
+Whoever can write a workflow or run code in a job can print an annotation of any title. So only what
+a step of action-stop may have printed counts: of a job that has such a step and ran on no rented
+machine, in a run whose workflow is the repository's own. No amount can be negative, so that what is
+printed makes the sum smaller only where it tells less of a machine that is in the same run's lines.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.errors import GitHubError
+from gpu_ci.ledger.entry import TITLE, Entry, read_notice
+from gpu_ci.ledger.split import on_our_machine, uses
+from gpu_ci.model.tags import read_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from gpu_ci.github.history import Books, Job, Run
+    from gpu_ci.model.tags import Mark
+
+MOST_RUNS: Final = 5000
+AT_ONCE: Final = 8
+BATCH: Final = 100
+STOP: Final = "action-stop"
+# Runs in which no job has begun.
+NOTHING_RAN: Final = {"skipped", "startup_failure", "action_required"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posting:
+    """An entry and where it stands; `most_seconds` is how long the machine can have been billed
+    where the entry does not tell: since the attempt began that it is of."""
+
+    run: Run
+    job: str
+    entry: Entry
+    most_seconds: float
+
+    @property
+    def most(self) -> float | None:
+        """The most that it can have cost; None where the price is unknown."""
+        if self.entry.cost is not None or self.entry.price is None:
+            return self.entry.cost
+        return self.entry.price.per_hour * self.most_seconds / 3600
+
+    @property
+    def vagueness(self) -> tuple[bool, bool, float]:
+        """How little it tells: the smallest counts of several for one machine, since whoever came
+        later found it gone already."""
+        seconds = self.entry.seconds
+        known = self.most_seconds if seconds is None else seconds
+        return (seconds is None, self.entry.price is None, known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """Where a line stands that was believed and means nothing."""
+
+    run: Run
+    job: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """The postings of the runs since a moment, newest run first.
+
+    `runs` is how many of them were read; `gap` is why older ones were not, None if all were.
+    `unreadable` has a place for each line that was believed and means nothing.
+    """
+
+    since: float
+    postings: tuple[Posting, ...] = ()
+    runs: int = 0
+    unreadable: tuple[Unread, ...] = ()
+    gap: GitHubError | None = None
+    oldest: float = 0.0
+    cut: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return self.gap is None and not self.cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """What one run has."""
+
+    run: Run
+    postings: tuple[Posting, ...] = ()
+    unreadable: tuple[Unread, ...] = ()
+
+
+def month_of(now: float) -> float:
+    """Return when the calendar month of a moment began, in UTC."""
+    day = datetime.fromtimestamp(now, UTC)
+    return day.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
+
+
+def read_ledger(
+    books: Books, since: float, *, workflow: str = "", most_runs: int = MOST_RUNS
+) -> Ledger:
+    """Read the ledger of the runs that were created since then, newest first.
+
+    What was read before an error is kept, and the error is the ledger's gap.
+    """
+    done: list[_Read] = []
+    gap: GitHubError | None = None
+    runs = (run for run in books.runs(since) if workflow in {"", run.workflow})
+    try:
+        for each in _all(books, islice(runs, most_runs)):
+            done.append(each)  # noqa: PERF402 -- what was read before an error is kept
+    except GitHubError as error:
+        gap = error
+    return Ledger(
+        since=since,
+        postings=tuple(posting for each in done for posting in each.postings),
+        runs=len(done),
+        unreadable=tuple(line for each in done for line in each.unreadable),
+        gap=gap,
+        oldest=done[-1].run.created_at if done else 0.0,
+        cut=gap is None and len(done) == most_runs,
+    )
+
+
+def _all(books: Books, runs: Iterator[Run]) -> Iterator[_Read]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        while batch := list(islice(runs, BATCH)):
+            yield from pool.map(lambda run: _of_run(books, run), batch)
+
+
+def _of_run(books: Books, run: Run) -> _Read:
+    if run.foreign or (run.attempt == 1 and run.conclusion in NOTHING_RAN):
+        return _Read(run=run)
+    return read_run(books, run, books.jobs(run.id))
+
+
+def read_run(books: Books, run: Run, jobs: Sequence[Job]) -> _Read:
+    """Read what the stops of one run have left; raises GitHubError.
+
+    A machine that several stops have told of counts once, where its name is no other machine's: a
+    kept one may have been rented several times. A re-run of failed jobs lists the others again,
+    under new ids and with their old times.
+    """
+    attempts = _Attempts.of(run, jobs)
+    found: dict[tuple[str, ...], Posting] = {}
+    unreadable: list[Unread] = []
+    for job in filter(is_stop, jobs):
+        entries, odd = _entries(books, job.id)
+        unreadable += [Unread(run=run, job=job.name)] * odd
+        for entry in entries:
+            mark = read_name(entry.machine)
+            seconds = attempts.most_seconds(job, mark)
+            posting = Posting(run=run, job=job.name, entry=entry, most_seconds=seconds)
+            own = (entry.machine,) if mark else (job.name, str(job.started_at), str(entry))
+            found[own] = min(found.get(own, posting), posting, key=lambda each: each.vagueness)
+    return _Read(run=run, postings=tuple(found.values()), unreadable=tuple(unreadable))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Attempts:
+    """Which attempt of a run each job is of, by its name and start, and when the attempts began."""
+
+    run: Run
+    of_job: Mapping[tuple[str, float], int]
+    began: Mapping[int, float]
+
+    @classmethod
+    def of(cls, run: Run, jobs: Iterable[Job]) -> _Attempts:
+        """Read them off the jobs; what a later attempt lists again is of the first."""
+        of_job: dict[tuple[str, float], int] = {}
+        began: dict[int, float] = {}
+        for job in sorted((job for job in jobs if job.began), key=lambda job: job.attempt):
+            attempt = of_job.setdefault((job.name, job.started_at), job.attempt)
+            began[attempt] = min(began.get(attempt, job.started_at), job.started_at)
+        return cls(run=run, of_job=of_job, began=began)
+
+    def most_seconds(self, stop: Job, mark: Mark | None) -> float:
+        """Return how long a machine that the stop tells of may have been there: one that names an
+        attempt of this run since that began, and any other since the stop's."""
+        own = mark is not None and mark.run_id == str(self.run.id)
+        attempt = int(mark.attempt) if mark and own else self.of_job[stop.name, stop.started_at]
+        began = self.began.get(attempt, self.run.created_at)
+        return max(0.0, (stop.completed_at or stop.started_at) - began)
+
+
+def is_stop(job: Job) -> bool:
+    """Say whether what the job has left is believed."""
+    return job.began and uses(job, STOP) and not on_our_machine(job)
+
+
+def _entries(books: Books, job_id: int) -> tuple[list[Entry], int]:
+    notices = [note for note in books.annotations(job_id) if note.title == TITLE]
+    read = [read_notice(note.message) for note in notices]
+    return [entry for entries, _ in read for entry in entries], sum(odd for _, odd in read)
+
+
+def sums(postings: Sequence[Posting]) -> dict[str, float]:
+    """Return what is known to have been spent, by currency."""
+    total: dict[str, float] = {}
+    for posting in postings:
+        price, cost = posting.entry.price, posting.entry.cost
+        if price is not None and cost is not None:
+            total[price.currency] = total.get(price.currency, 0.0) + cost
+    return total

@@ -1,0 +1,1 @@
+"""What everything else speaks of: who starts, tags, machines, budgets. Pure."""

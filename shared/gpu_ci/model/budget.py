@@ -1,0 +1,125 @@
+"""A budget, and whether a start stays within it. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from gpu_ci.errors import OverBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gpu_ci.model.machine import Price
+
+EXAMPLES: Final = "write 5/run, 200/month, or both with a comma between"
+# What is added up may differ from a sum in one's head by this part of a cent.
+ROUNDING: Final = 1e-6
+
+Span = Literal["run", "month"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """The most that a run and that a calendar month (UTC) may cost; None = no limit."""
+
+    run: float | None = None
+    month: float | None = None
+
+    @property
+    def limits(self) -> bool:
+        return self.run is not None or self.month is not None
+
+    @classmethod
+    def read(cls, parts: tuple[str, ...]) -> Budget:
+        """Read `5/run` and `200/month`. Raises ValueError that says what is wrong."""
+        limits: dict[str, float] = {}
+        for part in parts:
+            found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,4})?) ?/ ?(run|month)", part, re.ASCII)
+            if found is None:
+                raise ValueError(f"{part!r} is no budget: {EXAMPLES}")
+            if found[2] in limits:
+                raise ValueError(f"there are two for the {found[2]}: {EXAMPLES}")
+            limits[found[2]] = float(found[1])
+        return cls(**limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """What this start may cost at most, and what comes on top, in one currency.
+
+    `seconds` is how long each of its `count` machines may live. `run_besides` is what the run's
+    other machines have cost and may still cost; `month_besides` the same of the repository since
+    the month began, None where no limit asks for it.
+    """
+
+    price: Price
+    count: int
+    seconds: float
+    run_besides: float = 0.0
+    month_besides: float | None = None
+
+    @property
+    def start(self) -> float:
+        return self.price.per_hour * self.count * self.seconds / 3600
+
+    def total(self, span: Span) -> float:
+        besides = self.run_besides if span == "run" else self.month_besides or 0.0
+        return self.start + besides
+
+
+def spans(budget: Budget) -> Iterator[tuple[Span, float]]:
+    """Yield what is limited, and to how much."""
+    if budget.run is not None:
+        yield "run", budget.run
+    if budget.month is not None:
+        yield "month", budget.month
+
+
+def judge(budget: Budget, outlook: Outlook) -> list[str]:
+    """Return a line for each limit that holds. Raises OverBudget at the first that does not."""
+    lines = []
+    for span, limit in spans(budget):
+        total = outlook.total(span)
+        if total > limit + ROUNDING:
+            raise OverBudget(
+                f"{_told(span, outlook)}: more than the budget of {_plain(limit)}/{span}.",
+                _cure(span, limit, outlook),
+            )
+        lines.append(f"{_told(span, outlook)}, within the budget of {_plain(limit)}/{span}.")
+    return lines
+
+
+def _told(span: Span, outlook: Outlook) -> str:
+    price, currency = outlook.price, outlook.price.currency
+    machines = "a machine" if outlook.count == 1 else f"{outlook.count} machines"
+    besides = outlook.total(span) - outlook.start
+    return (
+        f"This start may cost {outlook.start:.2f} {currency} ({machines} at {price.per_hour:.4g} "
+        f"{currency}/h{_source(price)} for {outlook.seconds / 60:g} minutes), and the {span} "
+        f"{besides:.2f} {currency} besides, {outlook.total(span):.2f} {currency} in all"
+    )
+
+
+def _source(price: Price) -> str:
+    return f", {price.source}," if price.source else ""
+
+
+def _plain(amount: float) -> str:
+    return f"{amount:.4f}".rstrip("0").rstrip(".")
+
+
+def _cure(span: Span, limit: float, outlook: Outlook) -> str:
+    enough = math.ceil((outlook.total(span) - ROUNDING) * 100) / 100
+    minutes = _minutes_within(limit - (outlook.total(span) - outlook.start), outlook)
+    raised = f"a budget of {_plain(enough)}/{span} would pass"
+    if minutes < 1:
+        return f"No max-lifetime-minutes would pass; {raised}."
+    return f"max-lifetime-minutes: {minutes} would pass, and {raised}."
+
+
+def _minutes_within(left: float, outlook: Outlook) -> int:
+    a_minute = outlook.price.per_hour * outlook.count / 60
+    return math.floor((left + ROUNDING) / a_minute) if a_minute else 0

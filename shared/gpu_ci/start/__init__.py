@@ -1,0 +1,159 @@
+"""The order of events of a start."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.github.client import GitHub
+from gpu_ci.github.history import Books
+from gpu_ci.inputs.reader import CARRY_SECRETS
+from gpu_ci.inputs.start_inputs import StartInputs
+from gpu_ci.model.identity import Identity
+from gpu_ci.model.machine import to_handle
+from gpu_ci.profiles import applied
+from gpu_ci.providers import provider_class
+from gpu_ci.runtime import workflow_commands
+from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline
+from gpu_ci.runtime.signals import Cancellation, Cancelled
+from gpu_ci.start.budget_check import SPARED, Prospect
+from gpu_ci.start.plan import plan_start
+from gpu_ci.start.preflight import examine
+from gpu_ci.start.rental import Lease, Rental
+from gpu_ci.start.summary import start_summary
+from gpu_ci.start.until_online import wait_online
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gpu_ci.runtime.clock import Clock
+
+# How long the month's ledger may take to be read.
+LEDGER_SECONDS: Final = 180.0
+
+
+def start(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
+    """Rent the machines and return when their runners are online.
+
+    On any failure or signal everything is given back first. Raises GpuCiError or Cancelled.
+    """
+    workflow_commands.mask_secrets(env, CARRY_SECRETS)
+    env = applied(env, workflow_commands.say)
+    inputs = StartInputs.read(env)
+    with Cancellation() as cancellation:
+        deadline = Deadline.after(inputs.online_timeout, clock)
+        rental = prepare(inputs, env, deadline, cancellation)
+        if inputs.budget.limits:
+            _hold_to_budget(rental)
+        if inputs.dry_run:
+            examine(rental)
+            return
+        try:
+            with rental:
+                _rent(rental, deadline)
+        except Cancelled as cancelled:
+            rental.settle(cancelled)
+            raise
+        finally:
+            workflow_commands.summary(start_summary(rental))
+
+
+def prepare(
+    inputs: StartInputs, env: Mapping[str, str], deadline: Deadline, cancellation: Cancellation
+) -> Rental:
+    """Plan, print the plan, and ask GitHub whether we may, before any money is spent."""
+    organization = inputs.github.organization
+    identity = Identity.from_environment(env, key=inputs.key, organization=organization)
+    provider = provider_class(inputs.provider)(inputs.provider_options, env, deadline.clock)
+    plan = plan_start(inputs, identity, provider, nonce=secrets.token_hex(4))
+    with workflow_commands.group("Plan"):
+        for line in plan.lines():
+            workflow_commands.say(line)
+    github = GitHub.connect(
+        inputs.github,
+        scope=identity.scope,
+        repository=identity.repository,
+        deadline=deadline,
+        say=workflow_commands.say,
+        mask=workflow_commands.mask,
+    )
+    return Rental(
+        inputs=inputs,
+        plan=plan,
+        provider=provider,
+        github=github,
+        builds=github.runner_builds(),
+        cancellation=cancellation,
+        deadline=deadline,
+        say=workflow_commands.say,
+        group_id=github.group_id(inputs.runner_group) if inputs.runner_group else 1,
+    )
+
+
+def _hold_to_budget(rental: Rental) -> None:
+    """Look what the start and all beside it may cost. Raises OverBudget, BudgetUnknown."""
+    line, token = rental.github.line, rental.inputs.github.run_token
+    patience = Deadline.after(LEDGER_SECONDS, rental.clock)
+    books = Books.beside(line, rental.plan.identity.repository, token, patience)
+    books.spare(SPARED)
+    prospect = Prospect(
+        inputs=rental.inputs,
+        plan=rental.plan,
+        provider=rental.provider,
+        books=books,
+        now=rental.clock.now(),
+    )
+    with workflow_commands.group("Budget"):
+        rental.plan = prospect.check(workflow_commands.say)
+
+
+def _rent(rental: Rental, deadline: Deadline) -> None:
+    for index in range(rental.plan.count):
+        rental.launch(Lease(index=index))
+        _write_outputs(rental)
+    _add_prices(rental)
+    wait_online(rental, deadline, partial(_note_replacement, rental))
+    _write_times(rental)
+
+
+def _note_replacement(rental: Rental) -> None:
+    """Name the new machine at once; what it costs can wait for the answer."""
+    _write_outputs(rental)
+    _add_prices(rental)
+
+
+def _add_prices(rental: Rental) -> None:
+    for lease in rental.leases:
+        if lease.machine and lease.machine.price is None:
+            lease.machine = replace(lease.machine, price=rental.provider.price(lease.machine))
+    _write_outputs(rental)
+
+
+def _write_outputs(rental: Rental) -> None:
+    """Tell what is known by now; a later call replaces it. The first machine is the singular one."""
+    first = rental.machines[0]
+    workflow_commands.output("label", first.tags.label)
+    workflow_commands.output(
+        "labels", workflow_commands.as_json([m.tags.label for m in rental.machines])
+    )
+    workflow_commands.output("machine", to_handle(rental.machines))
+    workflow_commands.output("machine-id", first.id)
+    workflow_commands.output("runner-name", first.name)
+    workflow_commands.output("region", first.region)
+    workflow_commands.output("machine-type", first.type)
+    workflow_commands.output("market", first.market)
+    workflow_commands.output("started", str(first.started).lower())
+
+
+def _write_times(rental: Rental) -> None:
+    first = rental.leases[0]
+    if first.machine is None:
+        return
+    began = first.machine.launched_at
+    workflow_commands.output("boot-seconds", f"{first.online_at - began:.1f}" if began else "")
+    price = first.machine.price
+    workflow_commands.output("price-per-hour", f"{price.per_hour:.6g}" if price else "")
+    calls = rental.github.counted
+    workflow_commands.say(f"Online. {calls} GitHub requests counted against the rate limit.")

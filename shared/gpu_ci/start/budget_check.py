@@ -1,0 +1,247 @@
+"""Looks up, before anything is launched, what a start and all beside it may cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from gpu_ci.errors import BudgetUnknown, CloudError, GitHubError
+from gpu_ci.github.history import Run
+from gpu_ci.ledger.read_ledger import month_of, read_ledger, read_run
+from gpu_ci.model.budget import Outlook, judge
+from gpu_ci.model.machine import Machine
+from gpu_ci.model.tags import IN_A_TERMINAL, Tags
+from gpu_ci.providers import keeper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from gpu_ci.github.history import Books
+    from gpu_ci.inputs.start_inputs import StartInputs
+    from gpu_ci.ledger.read_ledger import Posting, Unread
+    from gpu_ci.model.budget import Span
+    from gpu_ci.model.identity import Identity
+    from gpu_ci.model.machine import Price
+    from gpu_ci.providers import Candidate, Provider
+    from gpu_ci.start.plan import StartPlan
+
+# What reading the ledger leaves of the hour's requests to the run's other jobs.
+SPARED: Final = 0.1
+PRICE_CURE: Final = (
+    "Allow the credentials to read prices (EC2: pricing:GetProducts, ec2:DescribeSpotPriceHistory), "
+    "name other types under machine, or leave budget out."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prospect:
+    """One start with a budget: whom to ask, and for what."""
+
+    inputs: StartInputs
+    plan: StartPlan
+    provider: Provider
+    books: Books
+    now: float
+
+    @property
+    def identity(self) -> Identity:
+        return self.plan.identity
+
+    def check(self, say: Callable[[str], None]) -> StartPlan:
+        """Say how the start stays within its budget; return the plan without what has no price.
+
+        Raises OverBudget when it does not, and BudgetUnknown when that cannot be looked up: a
+        budget that cannot be looked at is none.
+        """
+        plan, price = self.priced(say)
+        for line in judge(self.inputs.budget, self.outlook(price)):
+            say(line)
+        return plan
+
+    def outlook(self, price: Price) -> Outlook:
+        """Return what the start may cost at this price, and what comes on top."""
+        machines = self.alive()  # first: what ends meanwhile is in the ledger, and counted twice
+        own = [each for each in machines if each.tags.run_id == self.identity.run_id]
+        spent = _in_one_currency(self._run_postings(), price, "run")
+        outlook = Outlook(
+            price=price,
+            count=self.inputs.count,
+            seconds=self.inputs.max_lifetime,
+            run_besides=spent + sum(self._most(each, price) for each in own),
+        )
+        if self.inputs.budget.month is None:
+            return outlook
+        spent = _in_one_currency(self._month_postings(), price, "month")
+        going = sum(self._most(each, price) for each in machines)
+        return replace(outlook, month_besides=spent + going)
+
+    def priced(self, say: Callable[[str], None]) -> tuple[StartPlan, Price]:
+        """Return the plan with the candidates whose price is known, and the highest of the prices.
+
+        What has no price here is often not sold here; and what is not in the plan is not taken.
+        """
+        kept = self._kept()
+        own = [self._price(kept)] if kept else []
+        known = {each: self._price_of(each, kept) for each in self._ways(kept)}
+        taken = {candidate: price for candidate, price in known.items() if price}
+        for candidate in (each for each in known if each not in taken):
+            say(f"{candidate} is left out: its price is not known, and there is a budget.")
+        if not taken:
+            raise self._nothing_priced()
+        prices = [*own, *taken.values()]
+        for price in prices:
+            _same_currency(price, prices[0].currency, "The types differ in their currency")
+        plan = replace(self.plan, candidates=tuple(taken))
+        return plan, max(prices, key=lambda price: price.per_hour)
+
+    def _kept(self) -> Machine | None:
+        """Return the kept machine that the start would resume or take over."""
+        name = self.plan.machine_name
+        try:
+            found = keeper(self.provider).kept(name) if name else None
+        except CloudError as error:
+            raise BudgetUnknown(f"What {name} costs cannot be looked up. {error}") from error
+        return found[0] if found else None
+
+    def _ways(self, kept: Machine | None) -> list[Candidate]:
+        """Return the candidates that can be taken: without a type only what there is already."""
+        return [each for each in self.plan.candidates if each.type or kept]
+
+    def _nothing_priced(self) -> BudgetUnknown:
+        sought = ", ".join(str(each) for each in self.plan.candidates if each.type)
+        if not sought:
+            return BudgetUnknown(
+                f"What {self.plan.machine_name} costs is not known: there is no such machine.",
+                "Name the type to make it of under machine, or leave budget out.",
+            )
+        return BudgetUnknown(
+            f"No price is known of {sought}, so that none can be held against the budget.",
+            PRICE_CURE,
+        )
+
+    def _price_of(self, candidate: Candidate, kept: Machine | None) -> Price | None:
+        """Return the price of the machine that the candidate would be.
+
+        A kept one stays where it is, and is resumed as another type if one is named. It may be up
+        now and paused by then, so that it counts as what is still to be made.
+        """
+        if kept is None:
+            return self.provider.price(self._imagined(candidate))
+        type_ = candidate.type or kept.type
+        return self.provider.price(replace(kept, id="", type=type_, market=candidate.market))
+
+    def _imagined(self, candidate: Candidate) -> Machine:
+        return Machine(
+            provider=self.provider.name,
+            id="",
+            tags=_no_tags(),
+            region=candidate.region,
+            zone=candidate.zone,
+            type=candidate.type,
+            market=candidate.market,
+        )
+
+    def _price(self, machine: Machine) -> Price:
+        price = machine.price or self.provider.price(machine)
+        if price is None:
+            raise BudgetUnknown(
+                f"The price of {machine.told()} ({machine.type} {machine.market}) is not known, so "
+                "that it cannot be held against the budget.",
+                PRICE_CURE,
+            )
+        return price
+
+    def alive(self) -> Sequence[Machine]:
+        """Return the repository's machines, of this run or all as the budget needs, everywhere."""
+        wanted = {"repository": self.identity.repository}
+        if self.inputs.budget.month is None:
+            wanted["run_id"] = self.identity.run_id
+        try:
+            return self.provider.find(wanted, [])
+        except CloudError as error:
+            raise BudgetUnknown(
+                f"What else is running cannot be looked up, and so not held against the budget. {error}"
+            ) from error
+
+    def _most(self, machine: Machine, price: Price) -> float:
+        """Return what a machine has cost and may still cost until its own timers end it."""
+        own = self._price(machine)
+        _same_currency(own, price.currency, f"{machine.told()} is billed in another currency")
+        ends = machine.tags.expires_at or self.now + self.inputs.max_lifetime
+        began = machine.launched_at or self.now
+        return own.per_hour * max(0.0, max(ends, self.now) - began) / 3600
+
+    def _run_postings(self) -> Sequence[Posting]:
+        """Return what this run's stops have left; what has no run has none."""
+        number = self.identity.run_id
+        if number == IN_A_TERMINAL or self.inputs.budget.run is None:
+            return ()
+        try:
+            jobs = self.books.jobs(int(number))
+            began = min((job.started_at for job in jobs if job.began), default=self.now)
+            read = read_run(self.books, Run(id=int(number), workflow="", created_at=began), jobs)
+        except GitHubError as error:
+            raise _unreadable("What this run has cost so far", error) from error
+        _refuse_unread(read.unreadable, "run")
+        return read.postings
+
+    def _month_postings(self) -> Sequence[Posting]:
+        ledger = read_ledger(self.books, month_of(self.now))
+        if ledger.gap:
+            raise _unreadable("What this month has cost so far", ledger.gap) from ledger.gap
+        if ledger.cut:
+            raise BudgetUnknown(
+                f"The month has more than {ledger.runs} runs, which are not read for a budget.",
+                "Leave the month out of budget, and look at it with `gpu-ci cost` instead.",
+            )
+        _refuse_unread(ledger.unreadable, "month")
+        return ledger.postings
+
+
+def _refuse_unread(lines: Sequence[Unread], span: Span) -> None:
+    if lines:
+        first, *others = lines
+        besides = f", and {len(others)} more in the ledger" if others else ""
+        raise BudgetUnknown(
+            f"A line that job {first.job!r} of run {first.run.id} has left{besides}, is of another "
+            "version of this library, or forged.",
+            f"{_ledger_cure(span)} Use the same version of action-start and action-stop from now on.",
+        )
+
+
+def _in_one_currency(postings: Iterable[Posting], price: Price, span: Span) -> float:
+    total = 0.0
+    for posting in postings:
+        most, told = posting.most, posting.entry.price
+        if most is None or told is None:
+            raise BudgetUnknown(
+                f"The ledger does not tell what an hour of {posting.entry.machine} cost in run "
+                f"{posting.run.id}, job {posting.job!r}.",
+                _ledger_cure(span),
+            )
+        _same_currency(told, price.currency, f"Run {posting.run.id} was billed in another one")
+        total += most
+    return total
+
+
+def _ledger_cure(span: Span) -> str:
+    """Return what helps against a line that is in the ledger for good."""
+    if span == "run":
+        return "Begin a new run instead of another attempt, or leave `run` out of budget."
+    return "Delete that run, and all its lines with it, or leave `month` out of budget."
+
+
+def _same_currency(price: Price, currency: str, why: str) -> None:
+    if price.currency != currency:
+        raise BudgetUnknown(
+            f"{why}: {price.currency} and {currency} cannot be added up for a budget.",
+            "Use one currency in a month, or leave budget out.",
+        )
+
+
+def _unreadable(what: str, error: GitHubError) -> BudgetUnknown:
+    return BudgetUnknown(f"{what} cannot be read, and so not held against the budget. {error}")
+
+
+def _no_tags() -> Tags:
+    return Tags(name="", label="", repository="", run_id="", attempt="", key="", scope="")

@@ -1,1 +1,0 @@
-"""Sets uv up for a user who is not root, on a machine that stays."""
