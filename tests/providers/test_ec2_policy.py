@@ -45,7 +45,7 @@ def actions(name: str) -> set[str]:
 def asked_for() -> set[str]:
     """Return what the page says of single options."""
     (sentence,) = re.findall(
-        r"^And only with what asks for it: .*?\n\n", PAGE.read_text(), re.MULTILINE | re.DOTALL
+        r"^Some features need one more right: .*?\n\n", PAGE.read_text(), re.MULTILINE | re.DOTALL
     )
     return set(re.findall(r"`(\w+:\w+)`", sentence))
 
