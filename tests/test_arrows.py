@@ -49,7 +49,7 @@ PURE = {
         "cost.days", "cost.mermaid", "cost.table", "gate.verdict", "inputs.github_inputs",
         "inputs.reader", "inputs.start_inputs", "inputs.stop_inputs", "inputs.watchdog_inputs",
         "ledger.entry", "ledger.split", "model.budget", "model.identity", "model.machine",
-        "model.tags", "release.still_needed", "start.plan", "start.summary", "stop.bill",
+        "model.tags", "release.still_needed", "start.plan", "start.summary",
         "watchdog.report", "watchdog.waits",
     )
 }  # fmt: skip

@@ -18,7 +18,7 @@ from gpu_ci.errors import CloudUnreachable, GpuCiError, Unreachable
 from gpu_ci.github.client import Job, Run, Runner
 from gpu_ci.kept.put_away import PutAway
 from gpu_ci.model.machine import Machine
-from gpu_ci.release.give_back import Debt
+from gpu_ci.release.give_back import Holding
 from gpu_ci.runtime.signals import Cancelled
 from gpu_ci.start.rental import Lease, Rental
 from gpu_ci.start.until_online import MACHINE_LOOKS, Watch
@@ -192,7 +192,7 @@ def _parts(value: object) -> Iterable[object] | None:
             return (value.tags.runner_id, value.started)
         case Rental():
             return (value.leases, value._settled)
-        case Lease() | Debt() | Watch() | Runner() | PutAway():
+        case Lease() | Holding() | Watch() | Runner() | PutAway():
             return [getattr(value, field.name) for field in fields(value)]
         case list() | tuple():
             return value

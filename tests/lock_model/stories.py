@@ -22,7 +22,8 @@ from gpu_ci.runtime.signals import Cancellation, Cancelled
 from gpu_ci.start.plan import StartPlan
 from gpu_ci.start.rental import Lease, Rental
 from gpu_ci.start.until_online import wait_online
-from gpu_ci.stop import PAUSE_PATIENCE, Stopping
+from gpu_ci.stop import PAUSE_PATIENCE, give_back
+from gpu_ci.stop.find_holdings import Search
 
 if TYPE_CHECKING:
     from tests.lock_model.process import Process
@@ -74,7 +75,7 @@ def stop(process: Process) -> str:
     if process.world.setup.handle and run.handle:
         given = replace(given, machine=(run.handle,))
     identity = _identity(run.number, run.attempt, "stop", 1 + len(run.stops))
-    stopping = Stopping(
+    search = Search(
         inputs=given,
         identity=identity,
         provider=cast("Keeper", ModelKeeper(process)),
@@ -82,9 +83,9 @@ def stop(process: Process) -> str:
         deadline=Deadline.after(PAUSE_PATIENCE, process),
         asker=Asker(check_run_id=identity.starter),
     )
-    stopping.give_back(stopping.debts())
+    give_back(search, search.holdings())
     process.pass_by("exit")
-    return "troubled" if stopping.troubles else "well"
+    return "troubled" if search.troubles else "well"
 
 
 @cache

@@ -13,7 +13,7 @@ from tests.watchdog.scene import LIMIT, Scene, label_of, name_of
 
 from gpu_ci.errors import EnvironmentBroken
 from gpu_ci.github.transport import Answer
-from gpu_ci.watchdog.cache import LONGEST_RUN_SECONDS, VERSION, Memory
+from gpu_ci.watchdog.cache import LONGEST_RUN_SECONDS, VERSION, Cache
 
 NOW = 1_800_000_000.0
 FILE = "gpu-ci-watchdog-octo-widgets.json"
@@ -35,8 +35,8 @@ ODD_ANSWERS: list[Any] = [
 ODD_TIMES: list[Any] = [[], 7, {"x": 1}, {"5": "soon"}, {"5": None}]
 
 
-def load(folder: Path) -> Memory:
-    return Memory.load(str(folder), REPOSITORY)
+def load(folder: Path) -> Cache:
+    return Cache.load(str(folder), REPOSITORY)
 
 
 def test_what_was_kept_comes_back(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_repositories_do_not_share_a_file(tmp_path: Path) -> None:
     """One folder may serve several."""
     (tmp_path / FILE).write_text(json.dumps(WHOLE))
     assert load(tmp_path).answers
-    assert not Memory.load(str(tmp_path), "octo/gadgets").answers
+    assert not Cache.load(str(tmp_path), "octo/gadgets").answers
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_without_a_folder_nothing_is_written(
     """Nor read: an empty name is not the current folder."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / FILE).write_text(json.dumps(WHOLE))
-    memory = Memory.load("", REPOSITORY)
+    memory = Cache.load("", REPOSITORY)
     memory.held_until[6] = NOW
     memory.save()
     assert not memory.answers

@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gpu_ci.errors import Absent, Busy, Conflict, GitHubError, InUse
+from gpu_ci.errors import Absent, Busy, Conflict, GitHubError, InUse, RegistrationLost
 from gpu_ci.model.tags import IN_A_TERMINAL, our_label, read_label, repository_mark
 from gpu_ci.release.still_needed import why_needed
 from gpu_ci.runtime.clock import Deadline, every
@@ -164,6 +164,16 @@ class Lock:
         except Absent:
             return False
         return True
+
+    def require(self, runner_id: int) -> None:
+        """Raise RegistrationLost unless the lock still stands."""
+        if not self.stands(runner_id):
+            raise RegistrationLost(
+                f"GitHub dropped the registration of {self.name}, and with it the lock, before "
+                "the machine was up.",
+                "Run the job again; if it comes back, the machine takes longer to wake than GitHub "
+                "keeps an idle just-in-time runner.",
+            )
 
     def let_go(self, runner_id: int) -> None:
         """Remove our registration; one that is gone is a success."""

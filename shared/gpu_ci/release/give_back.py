@@ -35,8 +35,8 @@ AT_ONCE: Final = 8
 
 
 @dataclass(kw_only=True)
-class Debt:
-    """One machine and its registration, of which either may be unknown or not exist.
+class Holding:
+    """One machine and its registration that we hold; either may be unknown or not exist.
 
     `label` and `starter` are those of its tags. `search_name` says that an answer was lost: a
     registration of `name` may exist. `search` asks the provider for machines whose create call was
@@ -61,9 +61,17 @@ class Debt:
     removed: int = 0
 
 
+def describe(holdings: Sequence[Holding]) -> str:
+    """Return in a line what became of them."""
+    machines = sum(len(holding.released) for holding in holdings)
+    runners = sum(holding.removed for holding in holdings)
+    left = "".join(f" {holding.name}: {holding.left}." for holding in holdings if holding.left)
+    return f"Given back: {machines} machine(s), {runners} registration(s).{left}"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Giver:
-    """Gives back debts. `hurried` means that the process is being cancelled: no waiting, and both
+class Releaser:
+    """Gives holdings back. `hurried` means that the process is being cancelled: no waiting, and both
     halves at once, since by now nothing is listening for the runner's jobs."""
 
     github: GitHub
@@ -71,73 +79,74 @@ class Giver:
     deadline: Deadline
     hurried: bool = False
 
-    def give_back(self, debts: Sequence[Debt]) -> None:
+    def give_back(self, holdings: Sequence[Holding]) -> None:
         """Give all back. Raises StillThere with every trouble at the end."""
         if self.hurried:
-            _all_at_once([partial(half, debt) for debt in debts for half in self._halves(debt)])
-        elif len(debts) == 1:  # in this thread, where a cancel can end the waiting
-            self._in_order(debts[0])
+            halves = [(half, each) for each in holdings for half in self._halves(each)]
+            _all_at_once([partial(half, holding) for half, holding in halves])
+        elif len(holdings) == 1:  # in this thread, where a cancel can end the waiting
+            self._in_order(holdings[0])
         else:
-            _all_at_once([partial(self._in_order, debt) for debt in debts])
-        troubles = [trouble for debt in debts for trouble in debt.troubles]
+            _all_at_once([partial(self._in_order, holding) for holding in holdings])
+        troubles = [trouble for holding in holdings for trouble in holding.troubles]
         if troubles:
             raise StillThere("\n\n".join(troubles))
 
-    def _in_order(self, debt: Debt) -> None:
-        if debt.put_away:
-            self._kept(debt, debt.put_away)
-            return
-        still_busy = self._runner(debt)
-        self._machine(debt)
-        if still_busy:
-            self._runner(debt, last=True)
-
-    def _halves(self, debt: Debt) -> tuple[Callable[[Debt], object], ...]:
+    def _halves(self, holding: Holding) -> tuple[Callable[[Holding], object], ...]:
         """Return what can be done at the same time; a kept machine is touched under its lock."""
-        return (self._in_order,) if debt.put_away else (self._runner, self._machine)
+        if holding.put_away:
+            return (self._in_order,)
+        return (self._remove_registration, self._release_machine)
 
-    def _kept(self, debt: Debt, put_away: Callable[[Deadline], Machine | str]) -> None:
+    def _in_order(self, holding: Holding) -> None:
+        if holding.put_away:
+            self._put_away(holding, holding.put_away)
+            return
+        still_busy = self._remove_registration(holding)
+        self._release_machine(holding)
+        if still_busy:
+            self._remove_registration(holding, last=True)
+
+    def _put_away(self, holding: Holding, put_away: Callable[[Deadline], Machine | str]) -> None:
         try:
             done = put_away(self.deadline)
         except (CloudError, GitHubError) as error:
-            debt.troubles.append(
-                f"Machine {debt.name} may be running, and is billed then. {error} Look at it in "
+            holding.troubles.append(
+                f"Machine {holding.name} may be running, and is billed then. {error} Look at it in "
                 "the cloud's console, or run stop again."
             )
             return
         if isinstance(done, str):
-            debt.left = done
-        elif debt.machine:  # only the handle knows since when it is billed
-            began, price = debt.machine.launched_at, debt.machine.price
-            debt.released.append(replace(done, launched_at=began, price=price))
+            holding.left = done
+        elif holding.machine:  # only the handle knows since when it is billed
+            began, price = holding.machine.launched_at, holding.machine.price
+            holding.released.append(replace(done, launched_at=began, price=price))
         else:
-            debt.released.append(done)
+            holding.released.append(done)
 
-    def _runner(self, debt: Debt, *, last: bool = False) -> bool:
+    def _remove_registration(self, holding: Holding, *, last: bool = False) -> bool:
         """Remove the registration; return True if it is busy and should be tried once more."""
         try:
-            for runner_id in self._runner_ids(debt):
-                debt.removed += self._delete(runner_id)
+            runner_id = holding.runner_id
+            if not runner_id and holding.search_name:
+                # A request that a cancel cut short may still be landing.
+                clock = self.deadline.clock
+                patience = self.deadline if self.hurried else Deadline.after(0, clock)
+                named = partial(self.github.runner_named, holding.name)
+                runner = _landed(named, patience, Unreachable)
+                runner_id = runner.id if runner else 0
+            if runner_id:
+                holding.removed += self._delete(runner_id)
         except Busy as busy:
             if last or self.hurried:
-                debt.troubles.append(f"Runner {debt.name} could not be removed. {busy}")
+                holding.troubles.append(f"Runner {holding.name} could not be removed. {busy}")
             return True
         except GitHubError as error:
-            debt.troubles.append(
-                f"Runner {debt.name} could not be removed. {error} GitHub itself removes an unused "
+            holding.troubles.append(
+                f"Runner {holding.name} could not be removed. {error} GitHub itself removes an unused "
                 "runner after a day; until then it stands under Settings, Actions, Runners."
             )
         return False
-
-    def _runner_ids(self, debt: Debt) -> list[int]:
-        if debt.runner_id:
-            return [debt.runner_id]
-        if not debt.search_name:
-            return []
-        # A request that a cancel cut short may still be landing.
-        patience = self.deadline if self.hurried else Deadline.after(0, self.deadline.clock)
-        runner = _landed(lambda: self.github.runner_named(debt.name), patience, Unreachable)
-        return [runner.id] if runner else []
 
     def _delete(self, runner_id: int) -> bool:
         """Delete, and read once that it is gone: jobs were sent to runners already deleted.
@@ -161,40 +170,34 @@ class Giver:
             return True
         raise Busy(f"GitHub still lists runner {runner_id} after deleting it.")
 
-    def _machine(self, debt: Debt) -> None:
+    def _release_machine(self, holding: Holding) -> None:
         try:
-            for machine in self._machines(debt):
-                self._note_end(debt, machine)
+            machines: Sequence[Machine] = [holding.machine] if holding.machine else []
+            if not machines and holding.search:
+                machines = _landed(holding.search, self.deadline, CloudUnreachable) or []
+            for machine in machines:
+                # An end that was not ours shows only until the release: afterwards it may look ours.
+                if not self.hurried and self._is_over(machine):
+                    holding.ended.add(machine.name)
+                    if why := self.provider.taken_back(machine):
+                        holding.taken.append(
+                            f"{machine.told()} was taken back by the cloud: {why}."
+                        )
                 self.provider.release(machine)
-                debt.released.append(machine)
+                holding.released.append(machine)
         except CloudError as error:
-            where = debt.machine.told() if debt.machine else debt.name
-            debt.troubles.append(
+            where = holding.machine.told() if holding.machine else holding.name
+            holding.troubles.append(
                 f"Machine {where} could not be given back. {error} Look for it in the cloud's "
-                f"console by its name, {debt.name}; where it can (not at JarvisLabs), it ends itself "
-                "when its idle time is over."
+                f"console by its name, {holding.name}; where it can (not at JarvisLabs), it ends "
+                "itself when its idle time is over."
             )
-
-    def _note_end(self, debt: Debt, machine: Machine) -> None:
-        """Note an end that was not ours, while the cloud still tells: afterwards it may show ours."""
-        if self.hurried or not self._is_over(machine):
-            return
-        debt.ended.add(machine.name)
-        if why := self.provider.taken_back(machine):
-            debt.taken.append(f"{machine.told()} was taken back by the cloud: {why}.")
 
     def _is_over(self, machine: Machine) -> bool:
         try:
             return self.provider.state(machine) in {State.ENDING, State.GONE}
         except CloudError:  # the release itself will tell, and unknown is not over
             return False
-
-    def _machines(self, debt: Debt) -> Sequence[Machine]:
-        if debt.machine:
-            return [debt.machine]
-        if debt.search is None:
-            return []
-        return _landed(debt.search, self.deadline, CloudUnreachable) or []
 
 
 def _all_at_once(tasks: Sequence[Callable[[], object]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.github.client import GitHub
@@ -110,25 +109,30 @@ def _hold_to_budget(rental: Rental) -> None:
 
 
 def _rent(rental: Rental, deadline: Deadline) -> None:
+    """Launch every machine and wait until its runner is online; each output is written once it is known."""
     for index in range(rental.plan.count):
         rental.launch(Lease(index=index))
         _write_outputs(rental)
-    _add_prices(rental)
-    wait_online(rental, deadline, partial(_note_replacement, rental))
-    _write_times(rental)
 
+    def name_machines() -> None:
+        """Name the machines at once; what they cost can wait for the answer."""
+        _write_outputs(rental)
+        for lease in rental.leases:
+            if lease.machine and lease.machine.price is None:
+                lease.machine = replace(lease.machine, price=rental.provider.price(lease.machine))
+        _write_outputs(rental)
 
-def _note_replacement(rental: Rental) -> None:
-    """Name the new machine at once; what it costs can wait for the answer."""
-    _write_outputs(rental)
-    _add_prices(rental)
+    name_machines()
+    wait_online(rental, deadline, name_machines)
 
-
-def _add_prices(rental: Rental) -> None:
-    for lease in rental.leases:
-        if lease.machine and lease.machine.price is None:
-            lease.machine = replace(lease.machine, price=rental.provider.price(lease.machine))
-    _write_outputs(rental)
+    first = rental.leases[0]
+    if first.machine:
+        began, price = first.machine.launched_at, first.machine.price
+        boot_seconds = f"{first.online_at - began:.1f}" if began else ""
+        workflow_commands.output("boot-seconds", boot_seconds)
+        workflow_commands.output("price-per-hour", f"{price.per_hour:.6g}" if price else "")
+        calls = rental.github.counted
+        workflow_commands.say(f"Online. {calls} GitHub requests counted against the rate limit.")
 
 
 def _write_outputs(rental: Rental) -> None:
@@ -145,15 +149,3 @@ def _write_outputs(rental: Rental) -> None:
     workflow_commands.output("machine-type", first.type)
     workflow_commands.output("market", first.market)
     workflow_commands.output("started", str(first.started).lower())
-
-
-def _write_times(rental: Rental) -> None:
-    first = rental.leases[0]
-    if first.machine is None:
-        return
-    began = first.machine.launched_at
-    workflow_commands.output("boot-seconds", f"{first.online_at - began:.1f}" if began else "")
-    price = first.machine.price
-    workflow_commands.output("price-per-hour", f"{price.per_hour:.6g}" if price else "")
-    calls = rental.github.counted
-    workflow_commands.say(f"Online. {calls} GitHub requests counted against the rate limit.")

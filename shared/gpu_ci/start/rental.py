@@ -12,7 +12,6 @@ from gpu_ci.errors import (
     CloudUnreachable,
     Conflict,
     NoCapacity,
-    RegistrationLost,
     StillThere,
     WrongHere,
 )
@@ -21,13 +20,13 @@ from gpu_ci.kept.lock import Claim, Lock, label_to_put_away
 from gpu_ci.kept.put_away import PutAway
 from gpu_ci.model.tags import Tags
 from gpu_ci.providers import Candidate, Order, keeper
-from gpu_ci.release.give_back import Debt, Giver
+from gpu_ci.release.give_back import Holding, Releaser, describe
 from gpu_ci.release.still_needed import Asker
 from gpu_ci.runtime.clock import Deadline
 from gpu_ci.runtime.signals import BUDGET, Cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gpu_ci.boot.script import RunnerBuild
     from gpu_ci.github.client import GitHub
@@ -63,6 +62,7 @@ class Lease:
     """One machine that the plan wants, on its way from a name to a listening runner.
 
     `replacement` numbers the names used so far, `given_up` counts the machines that did not come up.
+    `registering` and `ordering` are set while a call is under way whose answer may get lost.
     """
 
     index: int
@@ -76,22 +76,6 @@ class Lease:
     registering: bool = False
     ordering: Order | None = None
     online_at: float = 0.0
-
-    def debt(self, provider: Provider) -> Debt:
-        """Return what has to be given back for this lease."""
-        order = self.ordering
-        return Debt(
-            name=self.name,
-            runner_id=self.runner_id,
-            machine=self.machine,
-            search_name=self.registering,
-            search=_search(provider, order) if order else None,
-        )
-
-
-def _search(provider: Provider, order: Order) -> Callable[[], Sequence[Machine]]:
-    regions = [order.candidate.region] if order.candidate.region else []
-    return lambda: provider.find({"name": order.tags.name}, regions)
 
 
 @dataclass(kw_only=True)
@@ -142,6 +126,75 @@ class Rental:
             return self._bring_up(lease)
         return self._create(lease, self._register(lease))
 
+    def replace(self, lease: Lease) -> Machine:
+        """Give a machine that did not come up back, and launch another under a new name."""
+        self._releaser(hurried=False).give_back([self._holding(lease)])
+        self.github.until(self.deadline)
+        lease.machine, lease.runner_id, lease.replacement = None, 0, lease.replacement + 1
+        return self.launch(lease)
+
+    def _register(self, lease: Lease) -> Registration:
+        """Register under the next free name; a name can be taken by a start that was killed."""
+        for _ in range(NAMES_TRIED):
+            lease.name = self.plan.identity.name(lease.index, lease.replacement)
+            lease.label = self.plan.label(lease.name)
+            labels = (lease.label, *self.inputs.labels)
+            lease.registering = True
+            if self.inputs.registration == "token":
+                return self.github.registration(lease.name, labels, self.inputs.runner_group)
+            try:
+                with self.cancellation.held(ANSWER_GRACE):
+                    runner, config = self.github.register(lease.name, labels, self.group_id)
+                    lease.runner_id, lease.registering = runner.id, False
+            except Conflict:
+                lease.registering = False
+                lease.replacement += 1
+            else:
+                return Registration(name=lease.name, labels=labels, jit_config=config)
+        raise Conflict(
+            f"{NAMES_TRIED} runners named like {lease.name} exist already.",
+            "Starts of one job that share a key need different ones: set the input key.",
+        )
+
+    def _create(self, lease: Lease, registration: Registration) -> Machine:
+        """Get a machine from the first candidate that has one."""
+        left = self._candidates_after(lease.candidate)
+        while left:
+            candidate = left.popleft()
+            order = lease.ordering = self.order(lease, registration, candidate)
+            try:
+                with self.cancellation.held(ANSWER_GRACE):
+                    machine = lease.machine = self.provider.launch(order)
+                    lease.ordering, lease.candidate = None, candidate
+            except CloudUnreachable:
+                raise  # there may be a machine: the order stays noted, and is searched for
+            except (NoCapacity, WrongHere) as refusal:
+                lease.ordering = None
+                self._note(lease, candidate, str(refusal))
+                if not candidate.zone and isinstance(refusal, NoCapacity):
+                    left.extendleft(reversed(self.provider.zones(candidate)))
+            except Exception:
+                lease.ordering = None
+                raise
+            else:
+                self._note(lease, candidate, "launched")
+                return machine
+        raise NoCapacity(
+            f"None of the {len(self.tries)} ways tried to get a machine worked: "
+            + "; ".join(f"{t.candidate}: {t.result.rstrip('.')}" for t in self.tries)
+            + ".",
+            "Name more types under machine, more regions under region, or another market.",
+        )
+
+    def _candidates_after(self, tried: Candidate | None) -> deque[Candidate]:
+        """Return the plan's candidates, beginning behind the one whose machine did not come up."""
+        left = deque(self.plan.candidates)
+        if tried is not None and tried not in left:
+            tried = replace(tried, zone="")
+        if tried is not None and tried in left:
+            left.rotate(-left.index(tried) - 1)
+        return left
+
     def _bring_up(self, lease: Lease) -> Machine:
         """Take the kept machine's lock, then have the machine up."""
         identity = self.plan.identity
@@ -158,7 +211,7 @@ class Rental:
             candidates=self.plan.candidates,
             order=partial(self.order, lease, registration),
             create=partial(self._create, lease, registration),
-            check=partial(self._check, lock, lease),
+            check=partial(lock.require, lease.runner_id),
             note=partial(self._note, lease),
             deadline=self.deadline,
         ).machine()
@@ -174,115 +227,10 @@ class Rental:
             github=self.github, name=name, labels=labels, claim=claim, group_id=self.group_id
         )
 
-    @staticmethod
-    def _check(lock: Lock, lease: Lease) -> None:
-        if not lock.stands(lease.runner_id):
-            raise RegistrationLost(
-                f"GitHub dropped the registration of {lease.name}, and with it the lock, before "
-                "the machine was up.",
-                "Run the job again; if it comes back, the machine takes longer to wake than GitHub "
-                "keeps an idle just-in-time runner.",
-            )
-
-    def _create(self, lease: Lease, registration: Registration) -> Machine:
-        """Get a machine from the first candidate that has one."""
-        left = self._candidates_after(lease.candidate)
-        while left:
-            candidate = left.popleft()
-            try:
-                return self._order(lease, candidate, registration)
-            except (NoCapacity, WrongHere) as refusal:
-                self._note(lease, candidate, str(refusal))
-                if not candidate.zone and isinstance(refusal, NoCapacity):
-                    left.extendleft(reversed(self.provider.zones(candidate)))
-        raise NoCapacity(
-            f"None of the {len(self.tries)} ways tried to get a machine worked: "
-            + "; ".join(f"{t.candidate}: {t.result.rstrip('.')}" for t in self.tries)
-            + ".",
-            "Name more types under machine, more regions under region, or another market.",
-        )
-
-    def replace(self, lease: Lease) -> Machine:
-        """Give a machine that did not come up back, and launch another under a new name."""
-        self._giver(hurried=False).give_back([self._debt(lease)])
-        self.github.until(self.deadline)
-        lease.machine, lease.runner_id, lease.replacement = None, 0, lease.replacement + 1
-        return self.launch(lease)
-
-    def _candidates_after(self, tried: Candidate | None) -> deque[Candidate]:
-        """Return the plan's candidates, beginning behind the one whose machine did not come up."""
-        left = deque(self.plan.candidates)
-        if tried is not None and tried not in left:
-            tried = replace(tried, zone="")
-        if tried is not None and tried in left:
-            left.rotate(-left.index(tried) - 1)
-        return left
-
-    def _register(self, lease: Lease) -> Registration:
-        """Take the next free name; a name can be taken by a start of ours that was killed."""
-        for _ in range(NAMES_TRIED):
-            lease.name = self.plan.identity.name(lease.index, lease.replacement)
-            lease.label = self.plan.label(lease.name)
-            try:
-                return self._register_as(lease)
-            except Conflict:
-                lease.registering = False
-                lease.replacement += 1
-        raise Conflict(
-            f"{NAMES_TRIED} runners named like {lease.name} exist already.",
-            "Starts of one job that share a key need different ones: set the input key.",
-        )
-
-    def _register_as(self, lease: Lease) -> Registration:
-        labels = (lease.label, *self.inputs.labels)
-        lease.registering = True
-        if self.inputs.registration == "token":
-            return self.github.registration(lease.name, labels, self.inputs.runner_group)
-        with self.cancellation.held(ANSWER_GRACE):
-            runner, config = self.github.register(lease.name, labels, self.group_id)
-            lease.runner_id, lease.registering = runner.id, False
-        return Registration(name=lease.name, labels=labels, jit_config=config)
-
-    def _order(self, lease: Lease, candidate: Candidate, registration: Registration) -> Machine:
-        order = self.order(lease, registration, candidate)
-        lease.ordering = order
-        try:
-            with self.cancellation.held(ANSWER_GRACE):
-                machine = lease.machine = self.provider.launch(order)
-                lease.ordering, lease.candidate = None, candidate
-        except CloudUnreachable:
-            raise
-        except Exception:
-            lease.ordering = None
-            raise
-        self._note(lease, candidate, "launched")
-        return machine
-
     def order(self, lease: Lease, registration: Registration, candidate: Candidate) -> Order:
         """Return what the provider is asked for."""
-        boot = Boot(
-            place=self.provider.place(lease.name),
-            registration=registration,
-            runners=self.builds,
-            pickup=self.inputs.online_timeout + PICKUP_MARGIN,
-            idle=self.inputs.idle,
-            lifetime=self.inputs.max_lifetime,
-            gpus=self.inputs.gpus,
-            setup_script=self.inputs.setup_script,
-        )
-        return Order(
-            candidate=candidate,
-            tags=self._tags(lease),
-            token=self.plan.token(lease.name, candidate),
-            boot_script=render(boot),
-            image=self.inputs.image,
-            disk_gb=self.inputs.disk_gb,
-            kept=bool(self.inputs.machine_name),
-        )
-
-    def _tags(self, lease: Lease) -> Tags:
-        identity = self.plan.identity
-        return Tags(
+        identity, inputs = self.plan.identity, self.inputs
+        tags = Tags(
             name=lease.name,
             label=lease.label,
             repository=identity.repository,
@@ -292,7 +240,26 @@ class Rental:
             scope=identity.scope,
             starter=identity.starter,
             runner_id=lease.runner_id,
-            expires_at=int(self.clock.now() + self.inputs.max_lifetime),
+            expires_at=int(self.clock.now() + inputs.max_lifetime),
+        )
+        boot = Boot(
+            place=self.provider.place(lease.name),
+            registration=registration,
+            runners=self.builds,
+            pickup=inputs.online_timeout + PICKUP_MARGIN,
+            idle=inputs.idle,
+            lifetime=inputs.max_lifetime,
+            gpus=inputs.gpus,
+            setup_script=inputs.setup_script,
+        )
+        return Order(
+            candidate=candidate,
+            tags=tags,
+            token=self.plan.token(lease.name, candidate),
+            boot_script=render(boot),
+            image=inputs.image,
+            disk_gb=inputs.disk_gb,
+            kept=bool(inputs.machine_name),
         )
 
     def _note(self, lease: Lease, candidate: Candidate, result: str) -> None:
@@ -304,32 +271,47 @@ class Rental:
         self.cancellation.finish()
         if self._settled:
             return
-        debts = [self._debt(lease) for lease in self.leases]
+        holdings = [self._holding(lease) for lease in self.leases]
         try:
-            self._giver(hurried=isinstance(error, Cancelled)).give_back(debts)
+            self._releaser(hurried=isinstance(error, Cancelled)).give_back(holdings)
         except StillThere as left:
             error.add_note(str(left))
             self.left = True
         self._settled = True
-        if debts:
-            self.say(_told(debts))
+        if holdings:
+            self.say(describe(holdings))
 
-    def _debt(self, lease: Lease) -> Debt:
-        if not self.inputs.machine_name:
-            return lease.debt(self.provider)
+    def _holding(self, lease: Lease) -> Holding:
+        """Return what has to be given back for a lease, by what it has noted so far."""
+        if self.inputs.machine_name:
+            return self._kept_holding(lease)
+        order = lease.ordering
+        search = None
+        if order:
+            regions = [order.candidate.region] if order.candidate.region else []
+            search = partial(self.provider.find, {"name": order.tags.name}, regions)
+        return Holding(
+            name=lease.name,
+            runner_id=lease.runner_id,
+            machine=lease.machine,
+            search_name=lease.registering,
+            search=search,
+        )
+
+    def _kept_holding(self, lease: Lease) -> Holding:
         if lease.machine and not lease.machine.started:  # somebody else's, and left as it was found
-            return Debt(name=lease.name, runner_id=lease.runner_id)
-        debt = Debt(name=lease.name)
-        debt.put_away = PutAway(
+            return Holding(name=lease.name, runner_id=lease.runner_id)
+        holding = Holding(name=lease.name)
+        holding.put_away = PutAway(
             lock=self.lock((label_to_put_away(self.plan.identity),)),
             keeper=keeper(self.provider),
-            trouble=debt.troubles.append,
+            trouble=holding.troubles.append,
             mine=lease.runner_id,
             landing=lease.machine is None,
         ).machine
-        return debt
+        return holding
 
-    def _giver(self, *, hurried: bool) -> Giver:
+    def _releaser(self, *, hurried: bool) -> Releaser:
         patience = PAUSE_SECONDS if self.inputs.machine_name else SEARCH_SECONDS
         deadline = Deadline.after(BUDGET - ANSWER_GRACE if hurried else patience, self.clock)
         if hurried:
@@ -337,11 +319,6 @@ class Rental:
             self.github.hurry(deadline)
         else:
             self.github.until(deadline)
-        return Giver(github=self.github, provider=self.provider, deadline=deadline, hurried=hurried)
-
-
-def _told(debts: Sequence[Debt]) -> str:
-    machines = sum(len(debt.released) for debt in debts)
-    runners = sum(debt.removed for debt in debts)
-    left = "".join(f" {debt.name}: {debt.left}." for debt in debts if debt.left)
-    return f"Given back: {machines} machine(s), {runners} registration(s).{left}"
+        return Releaser(
+            github=self.github, provider=self.provider, deadline=deadline, hurried=hurried
+        )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Final, Literal
 
 from gpu_ci.ledger.entry import Entry
 from gpu_ci.model.machine import price_text
+from gpu_ci.providers import keeper
 from gpu_ci.runtime.workflow_commands import table
+from gpu_ci.stop.find_holdings import HOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gpu_ci.ledger.split import Split
     from gpu_ci.model.machine import Machine, Price
+    from gpu_ci.stop.find_holdings import Search
+    from gpu_ci.stop.run_times import Times
 
 
 HOURS_A_MONTH: Final = 730
@@ -76,6 +81,26 @@ class Bill:
             return "paused" if self.paused else "given back"
         month = self.upkeep.per_hour * HOURS_A_MONTH
         return f"paused, its disk costs about {month:.2f} {self.upkeep.currency} a month"
+
+
+def make_bill(search: Search, machine: Machine, times: Times | None, *, ended: bool) -> Bill:
+    """Return the bill of a machine that was given back; `ended` says that it was over before."""
+    began, now = machine.launched_at, times.now if times else search.deadline.clock.now()
+    if times and ended:
+        now = times.end_of(machine.name)
+    paused = machine.kept and HOW[search.inputs.release] == "pause"
+    # Whole seconds, begun ones too, as they are shown: what the ledger adds up is the same sum.
+    seconds = float(max(0, ceil(now - began))) if began else None
+    # As its handle tells of it: a kept machine knows no more than its name.
+    given = (each for each in search.inputs.machine if each.name == machine.name)
+    return Bill(
+        machine=machine,
+        seconds=seconds,
+        split=times.split(next(given, machine), seconds, now) if times else None,
+        price=machine.price or search.provider.price(machine),
+        paused=paused,
+        upkeep=keeper(search.provider).upkeep(machine) if paused else None,
+    )
 
 
 def bill_lines(bills: Sequence[Bill], removed: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,7 @@ from gpu_ci.release.still_needed import Asker
 from gpu_ci.runtime import workflow_commands
 from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline
 from gpu_ci.runtime.signals import Cancellation
-from gpu_ci.watchdog.cache import Memory
+from gpu_ci.watchdog.cache import Cache
 from gpu_ci.watchdog.cancel_own_run import OwnRun
 from gpu_ci.watchdog.dead_registrations import Registrations
 from gpu_ci.watchdog.idle_kept_machines import KeptMachines
@@ -63,13 +64,13 @@ def watchdog(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         try:
             dog.watch_run() if inputs.scope == "run" else dog.sweep_repository()
         finally:
-            dog.tell()
+            dog.publish()
         dog.judge()
 
 
 @dataclass(kw_only=True)
 class Watchdog:
-    """One watchdog: what it was told, and what it has found."""
+    """One watchdog: its inputs, the worlds that it looks at, and what it has found."""
 
     inputs: WatchdogInputs
     identity: Identity
@@ -80,7 +81,7 @@ class Watchdog:
     cancellation: Cancellation
     report: Report
     blind: bool = False
-    told: str = ""
+    published: str = ""
 
     @classmethod
     def connect(
@@ -131,53 +132,41 @@ class Watchdog:
             workflow_commands.output("queued", str(watch.waiting()))
         elif late := watch.until_picked_up():
             self.cancellation.finish()
-            self._own_run(watch).end(late)
+            OwnRun(
+                run_id=self.identity.run_id,
+                github=self.github,
+                clock=self.clock,
+                report=self.report,
+                watch=watch,
+                publish=self.publish,
+            ).end(late)
         elif self.inputs.until == "done":
             jobs = watch.until_over()
             workflow_commands.output("over", "true")
             fail_with(jobs)
 
-    def _own_run(self, watch: Watch) -> OwnRun:
-        return OwnRun(
-            run_id=self.identity.run_id,
-            github=self.github,
-            clock=self.clock,
-            report=self.report,
-            watch=watch,
-            tell=self.tell,
-        )
-
     def _watch(self) -> Watch:
+        """Return the watch over this run's attempt, by the user's labels or by ours."""
+        run_id, attempt = self.identity.run_id, int(self.identity.attempt)
+        run = Run(id=int(run_id), attempt=attempt, status="in_progress", conclusion="")
+        with suppress(GitHubError):  # the watch goes on asking, and reports what it meets
+            found = self.github.run(run_id)
+            run = found if found.attempt == attempt else run
+        labels = self.inputs.labels
+        if not labels:
+            prefix = run_prefix(run_id)
+            ours = [r for r in self.runners() or () if our_label(r.labels).startswith(prefix)]
+            labels = (*OURS, *sorted({label for runner in ours for label in runner.labels}))
+        # A watch that stays to the end is the one that has brought the machine of a re-run.
+        brought = self.clock.now() if self.inputs.until == "done" else 0.0
         return Watch(
             github=self.github,
-            run=self._run(),
-            rule=Rule(labels=self._labels(), limit=self.inputs.queue, brought=self._brought()),
+            run=run,
+            rule=Rule(labels=labels, limit=self.inputs.queue, brought=brought),
             asker=self.asker,
             clock=self.clock,
             runners=self.runners,
         )
-
-    def _brought(self) -> float:
-        """Return since when a machine may be expected: who stays to the end has seen to it before."""
-        return self.clock.now() if self.inputs.until == "done" else 0.0
-
-    def _run(self) -> Run:
-        """Return this run's attempt, with when it began where GitHub tells."""
-        run_id, attempt = self.identity.run_id, int(self.identity.attempt)
-        known = Run(id=int(run_id), attempt=attempt, status="in_progress", conclusion="")
-        try:
-            found = self.github.run(run_id)
-        except GitHubError:  # the watch goes on asking, and tells
-            return known
-        return found if found.attempt == attempt else known
-
-    def _labels(self) -> tuple[str, ...]:
-        """Return what is watched: what the user says, or ours and those of this run's runners."""
-        if self.inputs.labels:
-            return self.inputs.labels
-        prefix = run_prefix(self.identity.run_id)
-        ours = [r for r in self.runners() or () if our_label(r.labels).startswith(prefix)]
-        return (*OURS, *sorted({label for runner in ours for label in runner.labels}))
 
     def runners(self) -> Sequence[Runner] | None:
         """Return all runners, None where they cannot be seen; why is noted once."""
@@ -194,59 +183,57 @@ class Watchdog:
 
     def sweep_repository(self) -> None:
         """Make one pass: runs first, then machines, then registrations."""
-        memory = Memory.load(self.inputs.cache_dir, self.identity.repository)
-        self.github.share(memory.answers)
+        cache = Cache.load(self.inputs.cache_dir, self.identity.repository)
+        self.github.share(cache.answers)
         deadline = Deadline.after(PASS_SECONDS, self.clock)
+        labels = self.inputs.labels or OURS
         try:
             self.github.spare(SPARED)
-            self._sweep_runs(memory, deadline)
+            RunSweep(
+                github=self.github,
+                rule=Rule(labels=labels, limit=self.inputs.queue, patient=True),
+                report=self.report,
+                cache=cache,
+                deadline=deadline,
+                runners=self.runners,
+            ).sweep()
             self.github.spare(SPARED)
             self._sweep_leftovers(deadline)
             self.report.whole = True
         finally:
-            self._keep(memory)
-
-    def _sweep_runs(self, memory: Memory, deadline: Deadline) -> None:
-        RunSweep(
-            github=self.github,
-            rule=Rule(labels=self.inputs.labels or OURS, limit=self.inputs.queue, patient=True),
-            report=self.report,
-            memory=memory,
-            deadline=deadline,
-            runners=self.runners,
-        ).sweep()
-
-    def _keep(self, memory: Memory) -> None:
-        try:
-            memory.save()
-        except EnvironmentBroken as error:
-            self.report.failures.append(error)
+            try:
+                cache.save()
+            except EnvironmentBroken as error:
+                self.report.failures.append(error)
 
     def _sweep_leftovers(self, deadline: Deadline) -> None:
-        """Sweep machines and registrations if runners can be seen: who is busy is told nowhere else.
+        """Sweep machines and registrations if runners can be seen: nothing else says who is busy.
 
-        Who names providers relies on it, so that is an error then, and a notice otherwise.
+        A workflow that names providers relies on it, so that is an error then, else a notice.
         """
         if self.blind and self.providers:
             self.report.failures.append(Forbidden(UNSEEN, UNSEEN_CURE))
         elif not self.providers and self.runners() is None:
             self.report.see_not(f"{UNSEEN} {UNSEEN_CURE}")
         else:
-            self._sweep_twice(deadline)
-
-    def _sweep_twice(self, deadline: Deadline) -> None:
-        try:
-            sweep(self._sources(deadline), self.report, deadline)
-        except GitHubError as error:
-            self.report.failures.append(error)
+            try:
+                sweep(self._sources(deadline), self.report, deadline)
+            except GitHubError as error:
+                self.report.failures.append(error)
 
     def _sources(self, deadline: Deadline) -> list[Source]:
+        """Return where leftovers come from, in the order in which they are ended."""
+
+        def sight() -> Sight:
+            runners = self.github.runners()
+            return Sight(github=self.github, identity=self.identity, runners=runners)
+
         machines = Machines(
             github=self.github,
             identity=self.identity,
             providers=self.providers,
             regions=self.inputs.region,
-            sight=self._sight,
+            sight=sight,
             clock=self.clock,
             report=self.report,
         )
@@ -266,25 +253,22 @@ class Watchdog:
         registrations = Registrations(
             github=self.github,
             identity=self.identity,
-            sight=self._sight,
+            sight=sight,
             machines=lambda: machines.named,
             resting=lambda: {name for each in kept for name in each.resting},
             report=self.report,
         )
         return [machines, *kept, registrations]
 
-    def _sight(self) -> Sight:
-        return Sight(github=self.github, identity=self.identity, runners=self.github.runners())
-
     # What came of it
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         """Say what was found and done, to people and to programs; again only if there is news."""
         report = self.report
         news = workflow_commands.as_json(report.as_json())
-        if news == self.told:
+        if news == self.published:
             return
-        self.told = news
+        self.published = news
         for line in report.lines() if report.scope == "repository" else ():
             workflow_commands.say(line)
         for text in report.unseen:

@@ -35,7 +35,7 @@ class Answers(dict[str, Answer]):
 
 
 @dataclass(kw_only=True)
-class Memory:
+class Cache:
     """The answers that have an ETag, and until when each job was seen to wait for an approval or its
     turn (seconds since the epoch, by the job's id).
 
@@ -47,7 +47,7 @@ class Memory:
     held_until: dict[int, float] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: str, repository: str) -> Memory:
+    def load(cls, folder: str, repository: str) -> Cache:
         """Read what the last pass left; anything else than that is forgotten."""
         if not folder:
             return cls()
@@ -57,7 +57,7 @@ class Memory:
         return cls(file=file)
 
     @classmethod
-    def _read(cls, file: Path, data: Any) -> Memory:
+    def _read(cls, file: Path, data: Any) -> Cache:
         if data["version"] != VERSION:
             raise ValueError(data["version"])
         known = {url: Answer(**answer) for url, answer in data["answers"].items()}

@@ -26,14 +26,14 @@ CANCEL_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class OwnRun:
-    """The run to be ended; `tell` writes the report to where people and programs read it."""
+    """The run to be ended; `publish` writes the report to where people and programs read it."""
 
     run_id: str
     github: GitHub
     clock: Clock
     report: Report
     watch: Watch
-    tell: Callable[[], None]
+    publish: Callable[[], None]
 
     def end(self, late: Sequence[Wait]) -> None:
         """Cancel the run, so that its `always()` jobs go on.
@@ -46,7 +46,7 @@ class OwnRun:
         self.report.findings = [found]
         failure = NeverPickedUp(f"{found.why[0].upper()}{found.why[1:]}: {done}.", found.advice)
         workflow_commands.say(str(failure))
-        self.tell()
+        self.publish()
         if dry_run or self._cancel(found, failure):
             raise failure
         workflow_commands.say("A runner has come after all: the run goes on.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gpu_ci.github.client import GitHub, Job, Run, Runner
-    from gpu_ci.watchdog.cache import Memory
+    from gpu_ci.watchdog.cache import Cache
     from gpu_ci.watchdog.report import Report
     from gpu_ci.watchdog.waits import Rule, Wait
 
@@ -53,7 +53,7 @@ class RunSweep:
     github: GitHub
     rule: Rule
     report: Report
-    memory: Memory
+    cache: Cache
     deadline: Deadline
     runners: Callable[[], Sequence[Runner] | None]
     _held: dict[int, float] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class RunSweep:
     def sweep(self) -> None:
         """Cancel the runs that are stuck, those that wait longest first, and say what came of it."""
         stuck = self._stuck()
-        self.memory.held_until |= self._held
+        self.cache.held_until |= self._held
         self.github.spare(0.0)  # what was found is ended, whatever is left of the limit
         asked = [each for each in sorted(stuck, key=lambda each: each.since) if self._end(each)]
         slow = self._still_queued(asked, GRACE_SECONDS)
@@ -127,7 +127,7 @@ class RunSweep:
     def _note_held(self, jobs: Sequence[Job], now: float) -> None:
         """Remember until when a job waited for something else: it is queued since then only."""
         for job in jobs:
-            until = now if job.status in HELD else self.memory.held_until.get(job.id, 0.0)
+            until = now if job.status in HELD else self.cache.held_until.get(job.id, 0.0)
             if until and not job.over:
                 self._held[job.id] = until
 
