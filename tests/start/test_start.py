@@ -52,7 +52,7 @@ def _signal_on_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_signal_on_leaving")
 @pytest.mark.parametrize("online", [True, False])
 def test_a_signal_while_the_rental_is_left_gives_everything_back(
-    world: World, *, online: bool
+    world: World, tmp_path: Path, *, online: bool
 ) -> None:
     """Whether all was well or the start was failing: nobody else would give it back (pain 7)."""
     if online:
@@ -61,6 +61,7 @@ def test_a_signal_while_the_rental_is_left_gives_everything_back(
         world.github.failing["runner"] = Forbidden("Bad credentials.")
     with pytest.raises(Cancelled):
         start(start_env(), world.clock)
+    assert summary_of(tmp_path).startswith("### GPU runner: failed, nothing is left\n")
     assert {"delete 101", "release m-1"} <= set(world.provider.journal)
     assert world.provider.machines == {}
     assert world.github.registered == {}
@@ -68,9 +69,29 @@ def test_a_signal_while_the_rental_is_left_gives_everything_back(
     assert not world.rental.left
 
 
-def test_a_start_that_is_online_keeps_what_it_rented(world: World) -> None:
+@pytest.mark.usefixtures("_signal_on_leaving")
+@pytest.mark.parametrize("failure", [Forbidden("No."), ZeroDivisionError()])
+def test_what_is_left_of_a_start_that_was_online_is_on_the_page(
+    world: World, tmp_path: Path, failure: Exception
+) -> None:
+    """A runner that came online is no comfort when its machine could not be given back, also where
+    a bug broke the giving back."""
+    world.clock.at(5, lambda: world.github.set(101))
+    world.github.failing["delete"] = failure
+    with pytest.raises((Cancelled, ZeroDivisionError)):
+        start(start_env(), world.clock)
+    head = "### GPU runner: failed, and not all could be given back\n"
+    assert summary_of(tmp_path).startswith(head)
+
+
+def summary_of(folder: Path) -> str:
+    return (folder / "GITHUB_STEP_SUMMARY").read_text()
+
+
+def test_a_start_that_is_online_keeps_what_it_rented(world: World, tmp_path: Path) -> None:
     """Without a signal nothing is given back."""
     world.clock.at(5, lambda: world.github.set(101))
     start(start_env(), world.clock)
     assert list(world.provider.machines) == ["m-1"]
     assert list(world.github.registered) == [101]
+    assert summary_of(tmp_path).startswith("### GPU runner: online\n")

@@ -84,7 +84,7 @@ class Rental:
 
     A signal can also arrive in the first instruction of `__exit__`, before anything is caught
     there; the caller therefore calls `settle` again for `Cancelled`, which comes only once.
-    `left` says that something could not be given back.
+    `ending` says that everything is being given back, `left` that something is not.
     """
 
     inputs: StartInputs
@@ -98,6 +98,7 @@ class Rental:
     leases: list[Lease] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
     group_id: int = 1
+    ending: bool = False
     left: bool = False
     _settled: bool = False
 
@@ -271,12 +272,13 @@ class Rental:
         self.cancellation.finish()
         if self._settled:
             return
+        self.ending = self.left = True
         holdings = [self._holding(lease) for lease in self.leases]
         try:
             self._releaser(hurried=isinstance(error, Cancelled)).give_back(holdings)
+            self.left = False
         except StillThere as left:
             error.add_note(str(left))
-            self.left = True
         self._settled = True
         if holdings:
             self.say(describe(holdings))

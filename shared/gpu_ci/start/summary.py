@@ -27,7 +27,8 @@ def start_summary(rental: Rental) -> str:
 
 
 def _result(rental: Rental) -> str:
-    if rental.leases and all(lease.online_at for lease in rental.leases):
+    online = rental.leases and all(lease.online_at for lease in rental.leases)
+    if online and not rental.ending:
         return "online"
     return "failed, and not all could be given back" if rental.left else "failed, nothing is left"
 
