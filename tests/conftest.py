@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from tests.fakes import nothing_missed
 
+from gpu_ci.runtime import redaction
 from gpu_ci_sandbox.fake_aws import MOTO_SETTINGS
 
 if TYPE_CHECKING:
@@ -39,3 +40,9 @@ def pytest_runtest_call() -> Generator[None, object, object]:
     """Fail a test that ends before an event that it planned: its assertions may prove nothing."""
     with nothing_missed():
         return (yield)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process knows its secrets to its end; here it runs many tests, some with secrets like "t"."""
+    monkeypatch.setattr(redaction, "_known", set())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pytest
 
 from gpu_ci import cli
-from gpu_ci.errors import BootFailed, NoCapacity
+from gpu_ci.errors import BootFailed, NoCapacity, Unexpected
 from gpu_ci.inputs.reader import input_names, variable
 from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs
 from gpu_ci.inputs.start_inputs import StartInputs
@@ -208,10 +208,12 @@ def test_an_interrupt_outside_of_a_story_is_no_bug() -> None:
     assert cli.run(failing(KeyboardInterrupt()), {}) == 130
 
 
-def test_a_bug_shows_its_traceback() -> None:
+def test_a_bug_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     """What nobody expected is not dressed up as a user's mistake."""
-    with pytest.raises(ZeroDivisionError):
-        cli.run(failing(ZeroDivisionError()), {})
+    assert cli.run(failing(ZeroDivisionError()), {}) == Unexpected.exit_code
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert "Error: gpu-ci has a bug (ZeroDivisionError)." in err
 
 
 def test_bad_inputs_end_before_anything_happens(capsys: pytest.CaptureFixture[str]) -> None:

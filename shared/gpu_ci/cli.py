@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gpu_ci.errors import GpuCiError, StartFailed
-from gpu_ci.inputs.reader import input_names, variable
+from gpu_ci.errors import GpuCiError
+from gpu_ci.inputs.reader import CARRY_SECRETS, input_names, variable
 from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs
 from gpu_ci.inputs.start_inputs import StartInputs
 from gpu_ci.inputs.stop_inputs import StopInputs
 from gpu_ci.inputs.watchdog_inputs import WatchdogInputs
-from gpu_ci.runtime import workflow_commands
+from gpu_ci.runtime import failure, workflow_commands
+from gpu_ci.runtime.redaction import remember
 from gpu_ci.runtime.signals import Cancelled
 
 if TYPE_CHECKING:
@@ -56,20 +57,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(story: Callable[[Mapping[str, str]], None], env: Mapping[str, str]) -> int:
-    """Tell a story; show a failure as a paragraph and return the exit code of its class.
-
-    Only expected failures are caught: anything else is a bug, and shows its traceback.
-    """
+    """Tell a story; return its exit code. How it failed is in the log and in the job's summary."""
+    for name in CARRY_SECRETS:
+        remember(env.get(name, ""))
     try:
         story(env)
-    except (GpuCiError, Cancelled) as failure:
-        workflow_commands.error("\n\n".join([str(failure), *getattr(failure, "__notes__", [])]))
-        if isinstance(failure, StartFailed) and failure.tail:
-            with workflow_commands.group("The end of the machine's boot log"):
-                workflow_commands.quote(failure.tail)
-        return failure.exit_code
+    except (GpuCiError, Cancelled) as expected:
+        return failure.show(expected)
     except KeyboardInterrupt:  # before anything was rented, or after
         return 128 + signal.SIGINT
+    except Exception as bug:  # noqa: BLE001 -- it is shown with its traceback and where to report it
+        return failure.show_bug(bug)
     return 0
 
 

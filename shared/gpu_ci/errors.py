@@ -40,7 +40,8 @@ GpuCiError
 ├── StillThere               40  something could not be given back, or ended
 ├── OverBudget               46  the start may cost more than its budget
 ├── BudgetUnknown            47  what the start may cost, or others have, cannot be looked up
-└── EnvironmentBroken        50  a program or package is missing here
+├── EnvironmentBroken        50  a program or package is missing here
+└── Unexpected               79  a bug: nothing foresaw it
 """
 
 from __future__ import annotations
@@ -55,9 +56,11 @@ class GpuCiError(Exception):
     """What went wrong and what to do about it, in one readable paragraph.
 
     `str(error)` is fit for a user: no secret, no traceback. `exit_code` tells scripts the class.
+    `on_the_page` says that the story itself has put it into the job's summary.
     """
 
     exit_code: ClassVar[int] = 1
+    on_the_page: ClassVar[bool] = False
 
     def __init__(self, what: str, cure: str = "") -> None:
         super().__init__(f"{what} {cure}".strip())
@@ -291,6 +294,7 @@ class NotAllowed(GpuCiError):
     """This run may rent no machine: nobody who may has asked for it, or it is not to be trusted."""
 
     exit_code = 68
+    on_the_page = True
 
 
 class EventUnreadable(GpuCiError):
@@ -321,3 +325,9 @@ class EnvironmentBroken(GpuCiError):
     """A program or package that this command needs is missing on this machine."""
 
     exit_code = 50
+
+
+class Unexpected(GpuCiError):
+    """A bug of gpu-ci. The log has the traceback and the versions that its report needs."""
+
+    exit_code = 79

@@ -166,6 +166,12 @@ def test_a_summary_never_grows_beyond_what_the_runner_takes(runner: Path) -> Non
     assert "late" not in page.read_text()
 
 
+def test_a_name_that_is_no_text_spoils_no_summary(runner: Path) -> None:
+    """A file of another time's encoding is named as far as it can be."""
+    workflow_commands.summary("caf\udce9")
+    assert (runner / "GITHUB_STEP_SUMMARY").read_text() == "caf?\n\n"
+
+
 @pytest.mark.parametrize(
     "cell", ["a|b", "a\nb", "a\rb", "*a*", "[a](b)", "<b>", "`a`", "a_b_", "\\|"]
 )

@@ -12,7 +12,7 @@ from tests.fakes import REPOSITORY
 from tests.github.desk import desk_at
 from tests.watchdog.scene import LIMIT, Scene, label_of, name_of
 
-from gpu_ci.errors import CloudUnreachable
+from gpu_ci.errors import CloudUnreachable, Unexpected
 from gpu_ci.model.machine import State
 from gpu_ci_sandbox.fake_github import credentials
 from gpu_ci_sandbox.faults import answer
@@ -253,11 +253,11 @@ def test_a_bug_is_no_silence(scene: Scene) -> None:
         raise ZeroDivisionError
 
     scene.patch.setattr(scene.cloud, "find", broken)
-    with pytest.raises(ZeroDivisionError):
-        scene.sweep(providers="fake")
-    out = scene.capsys.readouterr().out
-    assert "run 11 (ci): job 'test' has waited" in out
-    assert "Nothing waits too long" not in out
+    told = scene.sweep(providers="fake")
+    assert told.code == Unexpected.exit_code
+    assert "run 11 (ci): job 'test' has waited" in told.log
+    assert "Nothing waits too long" not in told.log
+    assert "ZeroDivisionError" in told.log
 
 
 def test_bad_inputs_end_before_anything_is_asked(scene: Scene) -> None:

@@ -21,8 +21,11 @@ from typing import TYPE_CHECKING
 from actions_toolkit.command import issue, issue_command
 from actions_toolkit.file_command import issue_file_command, prepare_key_value_message
 
+from gpu_ci.runtime.redaction import remember
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import TextIO
 
     from gpu_ci.errors import GpuCiError
 
@@ -39,6 +42,7 @@ def on_runner() -> bool:
 
 def mask(secret: str) -> None:
     """Have the runner print *** for the secret and for each of its lines, in this job."""
+    remember(secret)
     if secret.strip() and on_runner():
         issue_command("add-mask", {}, secret)
         sys.stdout.flush()
@@ -63,15 +67,20 @@ def _harmless(line: str) -> str:
     return f"| {line}" if line.lstrip().startswith("::") else line
 
 
-def quote(lines: Sequence[str]) -> None:
-    """Print what came from elsewhere; the runner obeys no command in it."""
+def quote(lines: Iterable[str], terminal: TextIO | None = None) -> None:
+    """Print what came from elsewhere; the runner obeys no command in it.
+
+    `terminal` is where it goes when no runner reads along, by default standard output.
+    """
     end = secrets.token_hex(16)
+    stream = sys.stdout if on_runner() or terminal is None else terminal
     if on_runner():
         print(f"::stop-commands::{end}")
     for line in lines:
-        print(f"  {line}")
+        print(f"  {line}", file=stream)
     if on_runner():
         print(f"::{end}::")
+    stream.flush()
 
 
 @contextmanager
@@ -145,7 +154,7 @@ def summary(markdown: str) -> None:
         return
     file = Path(path)
     taken = file.stat().st_size if file.exists() else 0
-    data = (markdown.rstrip() + "\n\n").encode()
+    data = (markdown.rstrip() + "\n\n").encode(errors="replace")  # a file's name may be no text
     if taken + len(data) <= SUMMARY_LIMIT:
         with file.open("ab") as stream:
             stream.write(data)
@@ -154,8 +163,9 @@ def summary(markdown: str) -> None:
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table; the cells are text, not Markdown."""
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(plain(cell) for cell in line) + " |" for line in lines)
 
 
-def _cell(value: object) -> str:
+def plain(value: object) -> str:
+    """Return one line that Markdown shows as the text that it is, inside a paragraph or a cell."""
     return re.sub(r"[\\`*_\[\]|<>~$&]", r"\\\g<0>", " ".join(str(value).split()))
