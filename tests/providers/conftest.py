@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import botocore.loaders
 import botocore.session
 import pytest
+from tests.fakes import FakeClock
 
 from gpu_ci.model.identity import Identity
 from gpu_ci.model.tags import Tags
@@ -88,24 +89,10 @@ class World(Protocol):
         """Let no call be answered any more, where that can be."""
 
 
-class FakeClock:
-    """Time passes only where somebody sleeps; starts now, since moto stamps by the real clock."""
-
-    def __init__(self) -> None:
-        self.time = time.time()
-        self.slept: list[float] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.time += seconds
-
-
 @pytest.fixture
 def clock() -> FakeClock:
-    return FakeClock()
+    """Begins now, since moto stamps by the real clock."""
+    return FakeClock(time.time())
 
 
 @pytest.fixture(scope="session", autouse=True)

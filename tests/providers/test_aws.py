@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import FakeClock
+    from tests.fakes import FakeClock
 
     from gpu_ci_sandbox.fake_aws import Aws
 

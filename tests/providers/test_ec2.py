@@ -33,7 +33,8 @@ from gpu_ci_sandbox import faults as f
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.providers.conftest import Ec2World, FakeClock
+    from tests.fakes import FakeClock
+    from tests.providers.conftest import Ec2World
 
     from gpu_ci_sandbox.fake_aws import Aws
 

@@ -17,7 +17,8 @@ from gpu_ci.providers.ec2 import Ec2, Ec2Options, clients
 from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import Ec2World, FakeClock
+    from tests.fakes import FakeClock
+    from tests.providers.conftest import Ec2World
 
     from gpu_ci.providers import Order
     from gpu_ci_sandbox.fake_aws import Aws

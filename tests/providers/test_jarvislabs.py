@@ -25,7 +25,8 @@ from gpu_ci.providers.jarvislabs.startup_text import starting, taking_over
 from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import FakeClock, JarvisLabsWorld
+    from tests.fakes import FakeClock
+    from tests.providers.conftest import JarvisLabsWorld
 
     from gpu_ci.providers import Order
     from gpu_ci.providers.jarvislabs import JarvisLabs

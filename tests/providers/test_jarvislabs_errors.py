@@ -23,7 +23,7 @@ from gpu_ci.providers.jarvislabs.api_errors import message, refusal, succeeded
 from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:
-    from tests.providers.conftest import FakeClock
+    from tests.fakes import FakeClock
 
     from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
 

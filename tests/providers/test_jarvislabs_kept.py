@@ -31,7 +31,8 @@ from gpu_ci_sandbox import faults as f
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.providers.conftest import FakeClock, JarvisLabsWorld
+    from tests.fakes import FakeClock
+    from tests.providers.conftest import JarvisLabsWorld
 
     from gpu_ci.model.machine import Machine
     from gpu_ci.providers import Order
