@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import zipfile
 from dataclasses import dataclass, field
@@ -39,7 +38,6 @@ TOOLS = [
     "env",
     "find",
     "grep",
-    "gzip",
     "head",
     "id",
     "ln",
@@ -53,7 +51,6 @@ TOOLS = [
     "sh",
     "sort",
     "tail",
-    "tar",
     "uname",
 ]
 REPORT = """\
@@ -74,31 +71,19 @@ def wheel() -> bytes:
     return buffer.getvalue()
 
 
-@functools.cache
-def tarball() -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for machine in ("x86_64", "aarch64"):
-            for libc in ("gnu", "musl"):
-                entry = tarfile.TarInfo(f"uv-{machine}-unknown-linux-{libc}/uv")
-                entry.size = len(FAKE_UV)
-                archive.addfile(entry, io.BytesIO(FAKE_UV))
-    return buffer.getvalue()
-
-
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
 class Downloads(ThreadingHTTPServer):
-    """Where uv comes from: wheels under /wheels, tarballs under /releases."""
+    """Where uv comes from: its wheels."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), DownloadsHandler)
-        self.files = {"wheels": wheel(), "releases": tarball()}
-        self.cut: set[str] = set()
+        self.wheel: bytes | None = wheel()
+        self.cut = False
         self.asked: list[str] = []
 
     @property
@@ -110,16 +95,15 @@ class DownloadsHandler(BaseHTTPRequestHandler):
     server: Downloads
 
     def do_GET(self) -> None:
-        kind = self.path.split("/")[1]
         self.server.asked.append(self.path)
-        content = self.server.files.get(kind)
+        content = self.server.wheel
         if content is None:
             self.send_error(404)
             return
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if kind in self.server.cut else content)
+        self.wfile.write(content[: len(content) // 2] if self.server.cut else content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the parent's name
         """Say nothing: the tests read `asked`."""
@@ -237,7 +221,7 @@ def tree(tmp_path: Path, downloads: Downloads) -> Iterator[Tree]:
     made = Tree(root=tmp_path / "action", home=tmp_path / "home", downloads=downloads)
     made.bin.mkdir(parents=True)
     (made.root / "shared/gpu_ci").mkdir(parents=True)
-    (made.root / "shared/run").write_text(local_script(tmp_path, downloads.url))
+    (made.root / "shared/run").write_text(local_script(tmp_path))
     (made.root / "shared/__main__.py").write_text(REPORT)
     (made.root / "start.py").write_text(REPORT)
     (made.root / "uv.lock").write_text(local_lock(downloads.url))
@@ -258,13 +242,11 @@ def replaced(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def local_script(tmp_path: Path, url: str) -> str:
-    """`shared/run` with the outside world in `tmp_path` and at `url`."""
+def local_script(tmp_path: Path) -> str:
+    """`shared/run` with the outside world in `tmp_path`."""
     text = (ROOT / "shared/run").read_text()
-    text = replaced(text, "https://github.com/astral-sh/uv/releases/download", f"{url}/releases")
     text = replaced(text, '"${TMPDIR-}" /tmp;', f'"${{TMPDIR-}}" {tmp_path}/tmp;')
-    text = replaced(text, "/lib/ld-musl-", f"{tmp_path}/ld-musl-")
-    return re.sub(r"echo [0-9a-f]{64}", f"echo {sha256(tarball())}", text)
+    return replaced(text, "/lib/ld-musl-", f"{tmp_path}/ld-musl-")
 
 
 def local_lock(url: str) -> str:
@@ -581,20 +563,17 @@ def test_a_fetched_uv_is_kept(tree: Tree) -> None:
         ["wget", "unzip"],
         ["wget", "python3"],
         ["python3"],
-        ["curl"],
-        ["wget"],
     ],
     ids=" ".join,
 )
 def test_any_of_curl_wget_and_python3_will_do(tree: Tree, tools: list[str]) -> None:
-    """Whatever the machine has downloads and unpacks uv: the wheel, or else the tarball."""
+    """Whatever the machine has downloads and unpacks uv."""
     for tool in tools:
         tree.program("python3", f'#!/bin/sh\nexec {PYTHON} "$@"\n') if tool == "python3" else (
             tree.has(tool)
         )
     tree.report("start")
-    [asked] = tree.downloads.asked
-    assert asked.startswith("/wheels/" if {"unzip", "python3"} & set(tools) else "/releases/")
+    assert len(tree.downloads.asked) == 1
 
 
 def test_without_any_downloader_the_cure_is_said(tree: Tree) -> None:
@@ -602,6 +581,15 @@ def test_without_any_downloader_the_cure_is_said(tree: Tree) -> None:
     done = tree.run("start")
     assert done.returncode == 70
     assert "none of curl, wget and python3" in done.stderr
+
+
+def test_without_anything_that_unpacks_the_cure_is_said(tree: Tree) -> None:
+    """No unzip or python3: exit code 70 and their names, before anything is downloaded."""
+    tree.has("curl")
+    done = tree.run("start")
+    assert done.returncode == 70
+    assert "neither unzip nor python3" in done.stderr
+    assert tree.downloads.asked == []
 
 
 @pytest.mark.parametrize(
@@ -616,17 +604,15 @@ def test_without_any_downloader_the_cure_is_said(tree: Tree) -> None:
 def test_the_machines_own_uv_is_fetched(
     tree: Tree, tmp_path: Path, machine: str, libc: str, wheel_tag: str
 ) -> None:
-    """Architecture and C library choose the wheel in the real lock, and the tarball."""
+    """Architecture and C library choose the wheel in the real lock."""
     (tree.bin / "uname").unlink()
     tree.program("uname", f"#!/bin/sh\ncase $1 in -m) echo {machine} ;; *) echo Linux ;; esac\n")
     if libc == "musl":
         (tmp_path / f"ld-musl-{machine}.so.1").touch()
     tree.has("curl", "unzip")
-    del tree.downloads.files["wheels"]
     tree.report("start")
-    asked_wheel, asked_tarball = tree.downloads.asked
-    assert wheel_tag in asked_wheel
-    assert asked_tarball == f"/releases/0.12.5/uv-{machine}-unknown-linux-{libc}.tar.gz"
+    [asked] = tree.downloads.asked
+    assert wheel_tag in asked
 
 
 def test_an_unknown_machine_is_told_to_bring_uv(tree: Tree) -> None:
@@ -638,40 +624,30 @@ def test_an_unknown_machine_is_told_to_bring_uv(tree: Tree) -> None:
     assert "riscv64" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["wheels", "releases"])
-def test_a_cut_or_forged_download_is_refused_and_the_other_source_used(
-    tree: Tree, kind: str
-) -> None:
-    """Either source may be broken: what has not the checksum is never run."""
+@pytest.mark.parametrize("how", ["cut", "forged"])
+def test_a_cut_or_forged_download_is_refused(tree: Tree, how: str) -> None:
+    """What has not the checksum of uv.lock is never run, however often it comes."""
     tree.has("curl", "unzip")
-    tree.downloads.cut.add(kind)
-    other = {"wheels": "releases", "releases": "wheels"}[kind]
-    tree.downloads.files[other] += b"forged"
+    tree.downloads.cut = how == "cut"
+    tree.downloads.wheel = wheel() + b"forged" * (how == "forged")
     done = tree.run("start")
-    assert done.returncode == 73
-    assert f"What came from {tree.downloads.url}/{other}" in done.stderr
-    tree.downloads.files[other] = tree.downloads.files[other].removesuffix(b"forged")
+    # A cut one is noticed by the tool already.
+    assert done.returncode == {"cut": 72, "forged": 73}[how]
+    assert (f"What came from {tree.downloads.url}/" in done.stderr) == (how == "forged")
+    assert tree.log == []
+    tree.downloads.cut, tree.downloads.wheel = False, wheel()
     tree.report("start")
 
 
 def test_no_network_ends_soon_with_the_reason(tree: Tree) -> None:
-    """Both sources are tried twice and no more; the message has the tool's own words."""
+    """It is tried twice and no more; the message has the tool's own words."""
     tree.has("curl", "unzip")
-    tree.downloads.files.clear()
+    tree.downloads.wheel = None
     done = tree.run("start")
     assert done.returncode == 72
     assert "404" in done.stderr
-    assert len(tree.downloads.asked) == 4
+    assert len(tree.downloads.asked) == 2
     assert list(tree.kept.iterdir()) == []
-
-
-def test_the_release_is_the_one_of_the_lock() -> None:
-    """Version and checksums of the second source belong to the uv that uv.lock pins."""
-    script = (ROOT / "shared/run").read_text()
-    lock = (ROOT / "uv.lock").read_text()
-    [release] = re.findall(r"^RELEASE=(\S+)", script, re.MULTILINE)
-    assert re.findall(r'^name = "uv"\nversion = "(.*)"$', lock, re.MULTILINE) == [release]
-    assert len(set(re.findall(r"echo ([0-9a-f]{64})", script))) == 4
 
 
 # --- where it is kept -------------------------------------------------------------------------
