@@ -7,13 +7,11 @@ import random
 import subprocess
 from base64 import b64encode
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gpu_ci.boot import script
 from gpu_ci.boot.boot_log import PHASES, BootReport, read_log
 from gpu_ci.boot.script import Boot, Place, Registration, RunnerBuild, render
 
@@ -126,18 +124,6 @@ def test_it_fits_in_user_data() -> None:
     config = b64encode(random.Random(1).randbytes(3150)).decode()
     script = render(replace(USUAL, registration=replace(USUAL.registration, jit_config=config)))
     assert len(gzip.compress(script.encode())) < 11 * 1024
-
-
-def test_shellcheck_has_nothing_to_say() -> None:
-    """The script and the tests' programs are clean POSIX sh."""
-    ours = [
-        Path(script.__file__).with_name("boot.sh"),
-        *Path(__file__).parent.glob("*.sh"),
-    ]
-    done = subprocess.run(
-        ["shellcheck", "-s", "sh", *ours], check=False, capture_output=True, text=True
-    )
-    assert done.stdout + done.stderr == ""
 
 
 def test_a_log() -> None:

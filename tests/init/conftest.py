@@ -63,8 +63,12 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    made = Checkout(root=tmp_path / "widgets")
-    made.root.mkdir()
+    return checkout_in(tmp_path)
+
+
+def checkout_in(folder: Path) -> Checkout:
+    made = Checkout(root=folder / "widgets")
+    made.root.mkdir(parents=True)
     made.git("init", "-q", "-b", "trunk")
     made.git("remote", "add", "origin", "https://t0ken@github.com/octo/widgets.git")
     return made

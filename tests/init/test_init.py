@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from tests.init.conftest import PROFILES, WORKFLOW, Checkout
+from tests.init.conftest import PROFILES, WORKFLOW, Checkout, checkout_in
 
 from gpu_ci import cli
 from gpu_ci.errors import AlreadyThere, BadInputs
@@ -234,21 +234,25 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
-def test_what_is_written_passes_every_lint_tool(checkout: Checkout, provider: str) -> None:
-    """actionlint, the schemas, and zizmor pedantic, which finds the tag alone: a user chooses
-    between a tag and a hash."""
-    checkout.init(provider=provider, yes=True)
-    workflow, profiles = checkout.root / WORKFLOW, checkout.root / PROFILES
-    for command in (
-        ("actionlint", workflow),
-        ("check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow),
-        ("check-jsonschema", "--schemafile", ROOT / "gpu-ci.schema.json", profiles),
-    ):
+def test_what_is_written_passes_every_lint_tool(tmp_path: Path) -> None:
+    """Of every provider: actionlint, the schemas, and zizmor pedantic, which finds the tag alone: a
+    user chooses between a tag and a hash."""
+    made = [checkout_in(tmp_path / provider) for provider in PROVIDERS]
+    for each, provider in zip(made, PROVIDERS, strict=True):
+        each.init(provider=provider, yes=True)
+    workflows = [each.root / WORKFLOW for each in made]
+    profiles = [each.root / PROFILES for each in made]
+    commands: list[tuple[str | Path, ...]] = [
+        ("actionlint", *workflows),
+        ("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows),
+        ("check-jsonschema", "--schemafile", ROOT / "gpu-ci.schema.json", *profiles),
+    ]
+    for command in commands:
         done = run(*command)
         assert done.returncode == 0, done.stdout + done.stderr
-    done = run("zizmor", "--persona", "pedantic", "--offline", "--format", "json", workflow)
-    assert [finding["ident"] for finding in yaml.safe_load(done.stdout)] == ["unpinned-uses"]
+    done = run("zizmor", "--persona", "pedantic", "--offline", "--format", "json", *workflows)
+    found = [finding["ident"] for finding in yaml.safe_load(done.stdout)]
+    assert found == ["unpinned-uses"] * len(workflows)
 
 
 @pytest.mark.parametrize(
