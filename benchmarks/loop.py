@@ -115,7 +115,7 @@ def measure(world: World, cloud: Cloud, boot: float) -> Measured:
         raise SystemExit(started.log)
     start_calls = world.served.github.counted_calls
     began = time.monotonic()
-    stop = world.begin("stop", **cloud.inputs, machine=started.outputs["machine"])
+    stop = world.begin("stop", **cloud.inputs, handle=started.outputs["handle"])
     stop_memory, paused = wait(stop, cloud.is_put_away if cloud.is_watched else None)
     ended = time.monotonic()
     if stop.result(10).exit_code or not cloud.is_put_away() or world.runner_names():

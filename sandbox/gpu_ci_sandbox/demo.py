@@ -83,7 +83,7 @@ def _loop(world: World, timeline: Timeline) -> None:
     timeline.note(f"The runner is online, with label {started.outputs['label']}.")
     job = _run_job(world, timeline, started.outputs["label"], SCRIPT)
     timeline.note("Job stop: action-stop gives the machine back.")
-    stopped = _succeeded(world.act("stop", machine=started.outputs["machine"]))
+    stopped = _succeeded(world.act("stop", handle=started.outputs["handle"]))
     left = [*world.machines(), *world.runner_names()]
     if left:
         raise DemoFailed(f"Left behind: {left}.")
@@ -114,7 +114,7 @@ def _kept_run(world: World, box: Box, timeline: Timeline, does: str) -> Loop:
     timeline.note(f"The runner is online on machine {machine_id}, with label {label}.")
     job = _run_job(world, timeline, label, KEPT_SCRIPT)
     timeline.note("Job stop: action-stop pauses the machine.")
-    stopped = _succeeded(world.act("stop", **box.inputs(), machine=started.outputs["machine"]))
+    stopped = _succeeded(world.act("stop", **box.inputs(), handle=started.outputs["handle"]))
     status, left = box.jarvislabs.machine(box.name).status, world.runner_names()
     if status != "Paused" or left:
         raise DemoFailed(f"{box.name} is {status}, with registrations {left}.")

@@ -81,7 +81,7 @@ def _run(world: World, box: Box) -> Ran:
     assert started.exit_code == 0, started.log
     github, job = world.served.github, _queued(world, started)
     github.wait(lambda: github.job(job.id).completed, 20)
-    stopped = world.act("stop", **box.inputs(), machine=started.outputs["machine"])
+    stopped = world.act("stop", **box.inputs(), handle=started.outputs["handle"])
     assert stopped.exit_code == 0, stopped.log
     assert box.jarvislabs.machine(box.name).status == "Paused"
     log = (_folder(box) / "boot.log").read_text()

@@ -35,7 +35,7 @@ def test_registration_by_token(world: World) -> None:
     job = world.served.github.queue_job(world.run_id, "test", [started.outputs["label"]], "true")
     world.served.github.wait(lambda: world.served.github.job(job.id).completed, 20)
     assert world.served.github.job(job.id).conclusion == "success"
-    assert world.act("stop", machine=started.outputs["machine"]).exit_code == 0
+    assert world.act("stop", handle=started.outputs["handle"]).exit_code == 0
     assert world.machines() == []
     assert world.runner_names() == []
 

@@ -21,7 +21,7 @@ def test_a_job_runs_on_the_machine_and_everything_is_given_back(world: World) ->
     assert job.conclusion == "success", job.log
     assert "on root" not in "\n".join(job.log)
 
-    stopped = world.act("stop", machine=started.outputs["machine"])
+    stopped = world.act("stop", handle=started.outputs["handle"])
     assert stopped.exit_code == 0, stopped.log
     assert world.machines() == []
     assert world.runner_names() == []

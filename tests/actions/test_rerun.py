@@ -30,13 +30,13 @@ class Loop:
     world: World
     flag: Path
     label: str = ""
-    machine: str = ""
+    handle: str = ""
 
     def first_attempt(self) -> None:
         """Start, the job that fails, the watch that fails with it, stop."""
         world = self.world
         started = world.act("start")
-        self.label, self.machine = started.outputs["label"], started.outputs["machine"]
+        self.label, self.handle = started.outputs["label"], started.outputs["handle"]
         github = world.served.github
         github.set_job(world.start_job, conclusion="success")
         job = github.queue_job(
@@ -44,7 +44,7 @@ class Loop:
         )
         watched = world.begin("watchdog", labels=self.label, until="done")
         assert self.ended(job.name).conclusion == "failure"
-        self.stop(machine=self.machine)
+        self.stop(handle=self.handle)
         github.set_job(world.stop_job, conclusion="success")
         assert watched.result(timeout=60).exit_code == JobFailed.exit_code
         github.set_job(world.watch_job, conclusion="failure")
@@ -122,7 +122,7 @@ def test_a_failed_job_gets_a_machine_again(loop: Loop) -> None:
     assert watched.exit_code == 0, watched.log
     test = loop.ended("test")
     assert (test.conclusion, test.runner_name) == ("success", again.outputs["runner-name"])
-    loop.stop(machine=loop.machine)
+    loop.stop(handle=loop.handle)
     loop.stop(key=loop.label)
     assert loop.left == []
 
@@ -179,7 +179,7 @@ def test_a_watch_that_is_killed_over_its_start_leaves_nothing(loop: Loop) -> Non
     step.process.kill()
     step.process.wait()
     assert loop.left
-    loop.stop(machine=loop.machine)
+    loop.stop(handle=loop.handle)
     assert loop.stop(key=loop.label).outputs["stopped"] == "1"
     assert loop.left == []
 
@@ -195,7 +195,7 @@ def test_a_stop_that_is_run_again_alone_still_has_the_first_machine(world: World
         headers={"Authorization": f"Bearer {world.token}"},
         timeout=10,
     ).raise_for_status()
-    assert world.act("stop", machine=started.outputs["machine"]).outputs["stopped"] == "1"
+    assert world.act("stop", handle=started.outputs["handle"]).outputs["stopped"] == "1"
     again = world.act("stop", key=started.outputs["label"])
     assert (again.exit_code, again.outputs["stopped"]) == (0, "0")
     assert world.machines() == []

@@ -61,7 +61,7 @@ def test_a_month_keeps_to_its_budget(
     first = start(cloud)
     machine = first.outputs["runner-name"]
     run_job(cloud, machine)
-    stop = cloud.world.act("stop", provider="ec2", machine=first.outputs["machine"])
+    stop = cloud.world.act("stop", provider="ec2", handle=first.outputs["handle"])
     assert stop.exit_code == 0, stop.log
     (note,) = [
         note for note in cloud.world.served.github.annotations[cloud.world.stop_job] if note.title

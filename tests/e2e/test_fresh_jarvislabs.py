@@ -33,7 +33,7 @@ def test_a_machine_for_one_run(box: Box) -> None:
     name = box.output("runner-name")
     assert name in left(box)
     assert box.output("label").startswith(f"{name}-")
-    assert box.run("stop", machine_name="", machine=box.output("machine")) == 0, box.told()
+    assert box.run("stop", machine_name="", handle=box.output("handle")) == 0, box.told()
     assert left(box) == [BOX]
     assert "is given back: billed for" in box.told()
 

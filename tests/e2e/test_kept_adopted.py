@@ -47,7 +47,7 @@ class Real(Box):
 
     def stops(self, **inputs: str) -> None:
         """Run a stop with the handle; it must succeed."""
-        assert self.run("stop", machine=self.output("machine"), **inputs) == 0, self.told()
+        assert self.run("stop", handle=self.output("handle"), **inputs) == 0, self.told()
 
     def does_a_job(self) -> str:
         """Queue a job for the label of the last start; return who ran it, and where."""

@@ -136,9 +136,9 @@ class Run:
         outputs = yield from self._starts(fate)
         if outputs:
             yield from self._does_its_job(outputs["label"])
-        handle = outputs.get("machine", "") if fate.by_handle else ""
+        handle = outputs.get("handle", "") if fate.by_handle else ""
         if fate.stop_dies:
-            yield from self._tells("stop", fate.stop_dies, fate.by, machine=handle)
+            yield from self._tells("stop", fate.stop_dies, fate.by, handle=handle)
         yield from self._stops(handle)
         self._ends(self.box.world.stop_job)
 
@@ -159,7 +159,7 @@ class Run:
         return read_commands(self.box.log.with_suffix(".output").read_text()) if not code else {}
 
     def _stops(self, handle: str = "") -> Generator[None]:
-        code = yield from self._tells("stop", machine=handle)
+        code = yield from self._tells("stop", handle=handle)
         assert code == 0, self.race.told()
 
     def _tells(

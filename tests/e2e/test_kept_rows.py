@@ -94,7 +94,7 @@ def test_a_machine_that_never_arrives(box: Box) -> None:
     """At the deadline the last state is named, and the machine is put away (row 1.4)."""
     assert box.run("start") == 0, box.told()
     box.jarvislabs.settings.pausing_seconds = 3.0
-    assert box.run("stop", machine=box.output("machine"), release="keep") == 0, box.told()
+    assert box.run("stop", handle=box.output("handle"), release="keep") == 0, box.told()
     requests.post(
         f"{box.jarvislabs.url}/misc/pause",
         params={"machine_id": str(box.jarvislabs.machine(BOX).id)},
@@ -148,7 +148,7 @@ def test_one_script_for_all_runs(box: Box) -> None:
         assert box.run("start") == 0, box.told()
         (body,) = box.jarvislabs.scripts().values()
         bodies.append(body)
-        assert box.run("stop", machine=box.output("machine")) == 0, box.told()
+        assert box.run("stop", handle=box.output("handle")) == 0, box.told()
         box.world.end_run()
         box.world.next_run()
     assert len(set(bodies)) == 3
@@ -179,9 +179,9 @@ def test_a_runner_that_never_comes(box: Box) -> None:
 def test_a_stop_of_what_is_paused(box: Box) -> None:
     """A second stop is green and calls no pause (row 1.12)."""
     assert box.run("start") == 0, box.told()
-    handle = box.output("machine")
-    assert box.run("stop", machine=handle) == 0, box.told()
-    assert box.run("stop", machine=handle) == 0, box.told()
+    handle = box.output("handle")
+    assert box.run("stop", handle=handle) == 0, box.told()
+    assert box.run("stop", handle=handle) == 0, box.told()
     assert len(box.jarvislabs.faults.calls("POST", r"/pause\?")) == 1
     assert box.left() == []
 
@@ -190,21 +190,21 @@ def test_a_stop_whose_pause_is_not_answered(box: Box) -> None:
     """An error is read back before it is believed (row 1.12, pain 25)."""
     assert box.run("start") == 0, box.told()
     box.jarvislabs.faults.add(lose_answer(path=r"/pause\?"))
-    assert box.run("stop", machine=box.output("machine")) == 0, box.told()
+    assert box.run("stop", handle=box.output("handle")) == 0, box.told()
     assert box.left() == []
 
 
 def test_a_stop_of_what_is_not_there(box: Box) -> None:
     """A machine that somebody destroyed is a success that says so (row 1.12)."""
     assert box.run("start") == 0, box.told()
-    handle = box.output("machine")
+    handle = box.output("handle")
     requests.post(
         f"{box.jarvislabs.url}/misc/destroy",
         params={"machine_id": str(box.jarvislabs.machine(BOX).id)},
         headers=_bearer(box),
         timeout=5,
     )
-    assert box.run("stop", machine=handle) == 0, box.told()
+    assert box.run("stop", handle=handle) == 0, box.told()
     assert re.search("no machine has this name|it is ending", box.told())
     assert box.world.runner_names() == []
 
@@ -212,7 +212,7 @@ def test_a_stop_of_what_is_not_there(box: Box) -> None:
 def test_the_bill(box: Box) -> None:
     """Stop says how long it was billed, what that cost, and what the disk goes on to cost."""
     assert box.run("start") == 0, box.told()
-    assert box.run("stop", machine=box.output("machine"), machine_name=BOX) == 0, box.told()
+    assert box.run("stop", handle=box.output("handle"), machine_name=BOX) == 0, box.told()
     assert re.search(r"paused, its disk costs about 10\.22 USD a month: billed for", box.told())
     assert float(box.output("cost").removesuffix(" USD")) > 0
     assert box.output("stopped") == "1"
@@ -278,7 +278,7 @@ def test_a_refused_pause_is_red(box: Box) -> None:
     box.jarvislabs.settings.refuse_pause = True
     assert old_stop(box) == "completed"
     assert box.status() == "Running"
-    assert box.run("stop", machine=box.output("machine")) == StillThere.exit_code, box.told()
+    assert box.run("stop", handle=box.output("handle")) == StillThere.exit_code, box.told()
     assert f"Machine {BOX} may be running" in box.told()
     box.jarvislabs.settings.refuse_pause = False
     assert box.run("stop") == 0, box.told()

@@ -89,7 +89,7 @@ def test_a_bill_that_cannot_be_looked_up_holds_nothing_up(cloud: Cloud, trouble:
     rule = hang if trouble == "silence" else partial(answer, 502, "bad gateway")
     cloud.world.served.faults.add(rule(path="attempts/1/jobs", times=None))
     began = time.monotonic()
-    assert cloud.run("stop", machine=cloud.output("machine")) == 0, cloud.told()
+    assert cloud.run("stop", handle=cloud.output("handle")) == 0, cloud.told()
     assert time.monotonic() - began < 10
     assert cloud.left() == []
     assert "What the time was for is not known." in cloud.summary()
@@ -100,9 +100,9 @@ def test_a_bill_that_cannot_be_looked_up_holds_nothing_up(cloud: Cloud, trouble:
 def test_stopping_twice_is_stopping_once(cloud: Cloud) -> None:
     """Gone is success: a second stop with the same handle is green."""
     assert cloud.run("start", gpus="0") == 0, cloud.told()
-    handle = cloud.output("machine")
-    assert cloud.run("stop", machine=handle) == 0, cloud.told()
-    assert cloud.run("stop", machine=handle) == 0, cloud.told()
+    handle = cloud.output("handle")
+    assert cloud.run("stop", handle=handle) == 0, cloud.told()
+    assert cloud.run("stop", handle=handle) == 0, cloud.told()
     assert cloud.left() == []
 
 
@@ -118,6 +118,6 @@ def test_the_registration_goes_before_the_machine(cloud: Cloud) -> None:
     cloud.forget_calls()
     cloud.world.served.faults.on_request(hook)
     cloud.aws.faults.on_request(hook)
-    assert cloud.run("stop", machine=cloud.output("machine")) == 0, cloud.told()
+    assert cloud.run("stop", handle=cloud.output("handle")) == 0, cloud.told()
     assert order == ["DELETE *", "GET *", "TerminateInstances"]
     assert len(cloud.world.served.faults.requests) <= 3

@@ -91,7 +91,7 @@ def test_several_machines_have_labels_of_their_own(cloud: Cloud) -> None:
         assert sum(label in each for each in sets) == 1
     assert all({"gpu", "big"} < each for each in sets)
     cloud.start_job_is_over()
-    assert cloud.run("stop", machine=cloud.output("machine")) == 0, cloud.told()
+    assert cloud.run("stop", handle=cloud.output("handle")) == 0, cloud.told()
     assert cloud.left() == []
 
 
@@ -139,7 +139,7 @@ def test_trouble_is_never_taken_for_gone(cloud: Cloud, fault: str) -> None:
     match: Match = {"path": "actions/runners", "times": None}
     rule = TROUBLES[fault](**match) if fault in TROUBLES else answer(int(fault), {}, **match)
     cloud.world.served.faults.add(rule)
-    assert cloud.run("stop", machine=cloud.output("machine")) == 40
+    assert cloud.run("stop", handle=cloud.output("handle")) == 40
     assert cloud.aws.instances() == []
     assert "could not be removed" in cloud.told()
     cloud.world.served.faults.clear()
@@ -154,7 +154,7 @@ def test_cloud_trouble_does_not_keep_the_registration(cloud: Cloud) -> None:
     cloud.aws.faults.add(
         aws_error("RequestExpired", "expired", action="TerminateInstances", times=None)
     )
-    assert cloud.run("stop", machine=cloud.output("machine")) == 40
+    assert cloud.run("stop", handle=cloud.output("handle")) == 40
     assert cloud.world.runner_names() == []
     assert "could not be given back" in cloud.told()
 
@@ -266,7 +266,7 @@ def test_a_machine_without_its_gpu_is_replaced(cloud: Cloud) -> None:
     cloud.aws.settings.on_boot = boot
     assert cloud.run("start", machine="g5.xlarge,g4dn.xlarge") == 0, cloud.told()
     assert cloud.output("machine-type") == "g4dn.xlarge"
-    assert json.loads(cloud.output("machine"))["price"]["per_hour"] == 0.526
+    assert json.loads(cloud.output("handle"))["price"]["per_hour"] == 0.526
     assert len(cloud.aws.instances()) == 1
     assert len(cloud.world.runner_names()) == 1
 

@@ -353,7 +353,7 @@ def test_a_killed_pass(box: Box, number: int) -> None:
     assert box.sweep() == 0, box.told()
     if WRITES[number] == "POST pause":
         assert box.run("start") == 0, box.told()
-        assert box.run("stop", machine=box.output("machine")) == 0, box.told()
+        assert box.run("stop", handle=box.output("handle")) == 0, box.told()
     _all_is_ended_but(box, left)
 
 

@@ -37,7 +37,8 @@ NEARLY: dict[str, list[str]] = {
     "provider": [*PROVIDERS, "", "Local"],
     "github-token": [TOKEN, "", " "],
     "github-api-url": ["https://ghe.example/api/v3/", "ftp://x", "https://"],
-    "machine": ["a, b\nc", to_handle([Machine(provider="local", id="m", tags=tags())]), "[]", "{}"],
+    "machine": ["a, b\nc", "a b", "[]"],
+    "handle": ["a, b\nc", to_handle([Machine(provider="local", id="m", tags=tags())]), "[]", "{}"],
     "provider-options": ["{}", "[]", "{", '{"user": "me"}', '{"user": 1}', "[" * 5000, "9" * 5000],
     "market": ["spot", "on-demand", "Spot"],
     "registration": ["jit", "token", "-"],
@@ -144,7 +145,7 @@ def test_no_secret_is_in_a_message(inputs: Inputs) -> None:
     """The values of the secret inputs are in no problem, whatever else is wrong."""
     env = {variable(name): value for name, value in BAD.items()}
     env |= {"INPUT_GITHUB_TOKEN": TOKEN, "INPUT_APP_PRIVATE_KEY": PEM, "GPU_CI_RUN_TOKEN": TOKEN}
-    text = "\n".join(problems_of(inputs, {**env, "INPUT_MACHINE": "{}", "INPUT_RELEASE": "-"}))
+    text = "\n".join(problems_of(inputs, {**env, "INPUT_HANDLE": "{}", "INPUT_RELEASE": "-"}))
     assert [secret for secret in SECRETS if secret in text] == []
 
 
@@ -226,14 +227,14 @@ def test_other_minutes_are_a_problem(text: str) -> None:
 def test_a_stop_reads_the_handle_that_start_gave_out() -> None:
     """The machines come back whole."""
     machines = [Machine(provider="local", id=str(n), tags=tags()) for n in range(2)]
-    inputs = StopInputs.read(start_env(machine=to_handle(machines)))
-    assert inputs.machine == tuple(machines)
+    inputs = StopInputs.read(start_env(handle=to_handle(machines)))
+    assert inputs.handle == tuple(machines)
 
 
 def test_a_handle_of_another_provider_is_a_problem() -> None:
     """A machine is never looked for in the wrong cloud, where it would seem to be gone."""
     handle = to_handle([Machine(provider="ec2", id="i-1", tags=tags())])
-    assert "was started by provider 'ec2'" in problems_of(StopInputs, start_env(machine=handle))[0]
+    assert "was started by provider 'ec2'" in problems_of(StopInputs, start_env(handle=handle))[0]
 
 
 def test_a_provider_that_cannot_pause_says_so() -> None:

@@ -73,7 +73,7 @@ def stop(process: Process) -> str:
     """Do what a stop does (`gpu_ci.stop`) but for what only prints; return how it ended."""
     run, given = process.run, _stop_inputs()
     if process.world.setup.handle and run.handle:
-        given = replace(given, machine=(run.handle,))
+        given = replace(given, handle=(run.handle,))
     identity = _identity(run.number, run.attempt, "stop", 1 + len(run.stops))
     search = Search(
         inputs=given,

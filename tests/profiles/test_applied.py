@@ -92,8 +92,8 @@ def test_a_profile_reaches_no_other_variable(
 def test_a_stop_takes_what_tells_it_whose_machines_to_give_back(
     step: dict[str, str], checked_out: Callable[[str], None]
 ) -> None:
-    """Not `machine`, which is its handle, and not `region`, which would hide machines from it
-    (a start that was told another region leaves one running: pain 1)."""
+    """Not `region`, which would hide machines from it (a start with another region leaves one
+    running: pain 1), and nothing that a stop has no input for."""
     checked_out(FULL)
     env = applied_to_stop(step, lambda _: None, nobody)
     assert {name: env[name] for name in set(env) - set(step)} == {
@@ -110,7 +110,7 @@ def test_a_stop_with_a_handle_needs_no_profile(
     """A file that was broken meanwhile leaves no machine running (pain 1); it is said."""
     checked_out(text)
     warned: list[str] = []
-    env = applied_to_stop(step | {"INPUT_MACHINE": HANDLE}, nobody, warned.append)
+    env = applied_to_stop(step | {"INPUT_HANDLE": HANDLE}, nobody, warned.append)
     assert env["INPUT_PROVIDER"] == "local"
     (warning,) = warned
     assert warning.startswith(
@@ -122,7 +122,7 @@ def test_a_stop_that_reaches_no_github_reads_its_handle(
     step: dict[str, str], hub: ServedGitHub
 ) -> None:
     """The provider that was given by hand counts before that of the handle."""
-    env = step | {"INPUT_MACHINE": HANDLE, "GPU_CI_RUN_TOKEN": ""}
+    env = step | {"INPUT_HANDLE": HANDLE, "GPU_CI_RUN_TOKEN": ""}
     for given, taken in (("ec2", "ec2"), (" ", "local")):
         filled = applied_to_stop(env | {"INPUT_PROVIDER": given}, nobody, lambda _: None)
         assert filled["INPUT_PROVIDER"] == taken
@@ -135,7 +135,7 @@ def test_a_stop_with_a_handle_does_not_wait_for_an_outage(
     """A profile is asked for twice, not until a minute is over: the machine is billed meanwhile."""
     hub.faults.add(answer(502, path=r"/contents/", times=None))
     warned: list[str] = []
-    applied_to_stop(step | {"INPUT_MACHINE": HANDLE}, nobody, warned.append)
+    applied_to_stop(step | {"INPUT_HANDLE": HANDLE}, nobody, warned.append)
     assert len(warned) == 1
     assert len(hub.faults.requests) == 2
 
@@ -147,7 +147,7 @@ def test_a_stop_without_a_handle_fails_without_its_profile(
     """It does not know where to look, and says so."""
     checked_out("profiles: {}")
     with pytest.raises(BadInputs, match="profile 'a' is not known"):
-        applied_to_stop(step | {"INPUT_MACHINE": handle}, nobody, nobody)
+        applied_to_stop(step | {"INPUT_HANDLE": handle}, nobody, nobody)
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "doctor"])

@@ -71,7 +71,7 @@ def test_a_machine_comes_and_goes_by_its_profile_alone(world: World) -> None:
     assert started.exit_code == 0, started.log
     assert f"Profile a of {FILE} (bbbbbbb) gives provider, gpus, provider-options." in started.log
     assert len(world.machines()) == 1
-    stopped = act(world, "stop", machine=started.outputs["machine"])
+    stopped = act(world, "stop", handle=started.outputs["handle"])
     assert stopped.exit_code == 0, stopped.log
     assert "gives provider, gpus, provider-options." in stopped.log
     assert (world.machines(), world.runner_names()) == ([], [])
@@ -84,7 +84,7 @@ def test_a_stop_gives_back_by_its_handle_what_no_profile_describes_any_more(worl
     assert started.exit_code == 0, started.log
     world.extra["GITHUB_SHA"] = "d" * 40
     here = {"provider_options": world.local_options()}
-    stopped = act(world, "stop", machine=started.outputs["machine"], **here)
+    stopped = act(world, "stop", handle=started.outputs["handle"], **here)
     assert stopped.exit_code == 0, stopped.log
     assert "::warning::The profile is not used" in stopped.log
     assert (world.machines(), world.runner_names()) == ([], [])

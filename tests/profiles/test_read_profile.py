@@ -80,7 +80,7 @@ def test_the_keys_are_the_inputs_of_a_start_but_a_few() -> None:
 
 
 def test_a_stop_takes_neither_types_nor_regions_of_a_profile() -> None:
-    """There `machine` is a handle, and a `region` would hide what was started elsewhere."""
+    """It has no input for types, and a `region` would hide what was started elsewhere."""
     assert sorted(OF_A_STOP) == [
         "app-id",
         "machine-name",

@@ -117,14 +117,14 @@ def test_our_actions_get_this_machine() -> None:
       - uses: any-owner/gpu-ci/action-start@0123abc
         with: {provider: ec2, region: eu-west-1, machine: g5.xlarge, count: 2, setup-script: reboot}
       - uses: any-owner/gpu-ci/action-stop@0123abc
-        with: {provider: ec2, machine: "${{ needs.start.outputs.machine }}"}
+        with: {provider: ec2, handle: "${{ needs.start.outputs.handle }}"}
 """)
     start, stop = (step["with"] for step in job["steps"][1:3])
     assert start == {"provider": "local", "provider-options": OPTIONS, "gpus": "0", "count": 2}
     assert stop == {
         "provider": "local",
         "provider-options": OPTIONS,
-        "machine": "${{ needs.start.outputs.machine }}",
+        "handle": "${{ needs.start.outputs.handle }}",
     }
 
 

@@ -182,7 +182,7 @@ def test_a_machine_that_the_cloud_took_back_is_named(
     scene.provider.states[machine.id] = State.GONE
     scene.provider.taken[machine.id] = "no Spot capacity"
     handle = to_handle([machine])
-    assert scene.stop(start_env(provider="fake", machine=handle))["stopped"] == "1"
+    assert scene.stop(start_env(provider="fake", handle=handle))["stopped"] == "1"
     told = capsys.readouterr().out
     assert f"Warning: {machine.told()} was taken back by the cloud: no Spot capacity." in told
 
@@ -195,7 +195,7 @@ def test_a_machine_of_an_earlier_attempt_is_not_billed_again(
     then, and the hours since are nobody's."""
     machine = of_attempt_1(scene.machine())
     scene.provider.states[machine.id] = state
-    told = scene.stop({**start_env(provider="fake", machine=to_handle([machine])), **SECOND})
+    told = scene.stop({**start_env(provider="fake", handle=to_handle([machine])), **SECOND})
     assert (told["stopped"], told["billed-seconds"]) == ("0", "0")
     assert "ended with attempt 1, whose stop has told what it cost" in capsys.readouterr().out
 
@@ -208,7 +208,7 @@ def test_a_machine_of_an_earlier_attempt_that_lives_is_given_back(
     machine = of_attempt_1(scene.machine())
     if not known:
         monkeypatch.setattr(scene.provider, "state", no_answer)
-    told = scene.stop({**start_env(provider="fake", machine=to_handle([machine])), **SECOND})
+    told = scene.stop({**start_env(provider="fake", handle=to_handle([machine])), **SECOND})
     assert told["stopped"] == "1"
     assert scene.provider.machines == {}
 
@@ -228,7 +228,7 @@ def of_handle(scene: Scene, *, started: bool = True, **inputs: str) -> dict[str,
     """Return the environment of a stop that has the handle of the running machine `box`."""
     machine, _ = found(scene.keeper(State.RUNNING))
     handle = scene.handle(machine, scene.registration("box").id, started=started)
-    return kept_env(machine_name="", machine=handle, **inputs)
+    return kept_env(machine_name="", handle=handle, **inputs)
 
 
 def found(keeper: FakeKeeper) -> tuple[Machine, State]:
@@ -610,7 +610,7 @@ def test_a_machine_that_ended_itself_is_billed_to_its_last_job(
     scene.run_times = (replace(gone, runner_name=machine.name), *others)
     began = scene.clock.now() - 1000
     handle = to_handle([replace(machine, launched_at=began, price=Price(per_hour=3.6))])
-    told = scene.stop(start_env(provider="fake", machine=handle))
+    told = scene.stop(start_env(provider="fake", handle=handle))
     assert (told["billed-seconds"], told["work-seconds"]) == (billed, "600")
 
 
@@ -618,7 +618,7 @@ def test_a_machine_that_ended_itself_is_billed_to_its_last_job(
 def test_a_begun_second_is_billed(scene: Scene, age: float, billed: str) -> None:
     """Whole seconds are shown and added up, and a sum that is too low is no bill."""
     machine = replace(scene.machine(), launched_at=scene.clock.now() - age)
-    told = scene.stop(start_env(provider="fake", machine=to_handle([machine])))
+    told = scene.stop(start_env(provider="fake", handle=to_handle([machine])))
     assert told["billed-seconds"] == billed
 
 
@@ -664,5 +664,5 @@ def test_a_machine_of_another_attempt_is_not_split(scene: Scene) -> None:
     machine = of_attempt_1(scene.machine())
     began = scene.clock.now() - 1000
     handle = to_handle([replace(machine, launched_at=began, price=Price(per_hour=3.6))])
-    told = scene.stop({**start_env(provider="fake", machine=handle), **SECOND})
+    told = scene.stop({**start_env(provider="fake", handle=handle), **SECOND})
     assert (told["billed-seconds"], told["work-seconds"]) == ("1000", "")

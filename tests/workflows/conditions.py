@@ -173,12 +173,12 @@ MEANINGS: Mapping[tuple[str, str, str], Meaning] = {
     ),
     ("gpu-loop.yml", "watch", "Give the machine back"): Meaning(
         says=lambda at: (
-            bool(at["steps.gpu.outputs.machine"])
+            bool(at["steps.gpu.outputs.handle"])
             and at["inputs.machine-name"] == ""
             and (at["steps.watch.outputs.over"] == "true" or at.cancelled)
         ),
         values={
-            "steps.gpu.outputs.machine": (None, *TEXT),
+            "steps.gpu.outputs.handle": (None, *TEXT),
             "inputs.machine-name": TEXT,
             "steps.watch.outputs.over": (None, "", "true"),
         },

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FILE: Final = ".github/gpu-ci.yml"
-OF_A_CLOUD: Final = LEFT_OUT | {"machine", "gpus", "provider-options"}
+OF_A_CLOUD: Final = LEFT_OUT | {"gpus", "provider-options"}
 
 
 def for_this_machine(text: str) -> str:

@@ -25,9 +25,9 @@ ABSENT: Final = re.compile(
 EXPRESSION: Final = re.compile(r"\s*\$\{\{(?P<inner>(?:(?!\}\}).)*)\}\}\s*", re.DOTALL)
 # Inputs of our actions that mean nothing here, or that must not be done to this machine.
 LEFT_OUT: Final = {
-    "machine-name", "region", "market", "image", "disk-gb", "organization", "runner-group",
-    "setup-script", "github-api-url", "app-id", "app-private-key", "cache-dir", "aws-role",
-    "aws-region",
+    "machine", "machine-name", "region", "market", "image", "disk-gb", "organization",
+    "runner-group", "setup-script", "github-api-url", "app-id", "app-private-key", "cache-dir",
+    "aws-role", "aws-region",
 }  # fmt: skip
 
 
@@ -119,8 +119,7 @@ class Steps:
         if given.get("app-id"):
             forced["github-token"] = _token(given)
         forced = {name: value for name, value in forced.items() if name in known}
-        out = LEFT_OUT | ({"machine"} if action.name == "action-start" else set())
-        now = {**_without(given, out), **forced}
+        now = {**_without(given, LEFT_OUT), **forced}
         if not self.origin.shipped:  # there it is the call that says what people have chosen
             self.note(action.name, given, now)
         return now
@@ -141,7 +140,7 @@ class Steps:
         """Return the inputs of a workflow of this library, and note what its actions do not get."""
         gpus = {"gpus": self.place.gpus} if self.place.gpus and "gpus" in known else {}
         local = {"provider": "local"} if "provider" in given else {}
-        now = _without(given, LEFT_OUT | {"machine", "provider-options"})
+        now = _without(given, LEFT_OUT | {"provider-options"})
         self.note(workflow, given, {**now, **gpus, **local})
         return {**given, **gpus}
 

@@ -262,7 +262,7 @@ class Reader:
         except ValueError as error:
             self.problem(
                 f"{name} is not what action-start gave out ({error}). Pass its output "
-                "`machine` unchanged, or leave it empty: stop then looks by the run's tags."
+                "`handle` unchanged, or leave it empty: stop then looks by the run's tags."
             )
             return ()
         for other in {machine.provider for machine in machines} - {provider}:

@@ -24,7 +24,7 @@ class StopInputs:
     provider: str
     profile: str
     github: GitHubInputs
-    machine: tuple[Machine, ...]
+    handle: tuple[Machine, ...]
     key: str
     region: tuple[str, ...]
     machine_name: str
@@ -40,7 +40,7 @@ class StopInputs:
             provider=provider,
             profile=reader.text("profile"),
             github=GitHubInputs.read(reader),
-            machine=reader.handle("machine", provider),
+            handle=reader.handle("handle", provider),
             key=reader.key(),
             region=reader.several("region"),
             machine_name=reader.machine_name(provider),
@@ -48,9 +48,9 @@ class StopInputs:
             provider_options=reader.options("provider-options", provider),
         )
         reader.look_at_repository()
-        if not (inputs.machine or inputs.machine_name or inputs.key or env.get("GITHUB_RUN_ID")):
+        if not (inputs.handle or inputs.machine_name or inputs.key or env.get("GITHUB_RUN_ID")):
             reader.problem(
-                "key is empty, and so is machine. In a workflow stop then looks at its own run; "
+                "key is empty, and so is handle. In a workflow stop then looks at its own run; "
                 "in a terminal there is none: give the key or the handle that start had."
             )
         if inputs.release == "pause" and provider and not reader.keeps(provider):

@@ -42,11 +42,11 @@ def applied(
 def applied_to_stop(
     env: Mapping[str, str], say: Callable[[str], None], warn: Callable[[str], None]
 ) -> Mapping[str, str]:
-    """Return the same for a stop, which reads other things under `machine` and `region`.
+    """Return the same for a stop, which takes no `region` of a profile.
 
-    `machine` is a handle there. A `region` would narrow where machines are looked for, and start
-    may have been told another one. With a handle no profile is needed: that it cannot be read is
-    then a warning, and the machine is given back, without much waiting.
+    It would narrow where machines are looked for, and start may have had another one. With a
+    handle no profile is needed: if it cannot be read then, that is a warning, and the machine is
+    given back without much waiting.
     """
     from gpu_ci.profiles.keys import OF_A_STOP  # noqa: PLC0415 -- most steps name no profile
 
@@ -70,7 +70,7 @@ def _given(env: Mapping[str, str]) -> Mapping[str, str]:
 
 def _provider_of_the_handle(env: Mapping[str, str]) -> str:
     with suppress(ValueError, IndexError):  # what is wrong with a handle is said where it is read
-        return from_handle(env.get(variable("machine"), ""))[0].provider
+        return from_handle(env.get(variable("handle"), ""))[0].provider
     return ""
 
 

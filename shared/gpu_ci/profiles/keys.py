@@ -58,7 +58,7 @@ KEYS: Final = {
     "aws-role": Key(kind="text"),
     "aws-region": Key(kind="text"),
 }  # fmt: skip
-# What a stop takes of a profile: `gpu_ci.profiles.applied_to_stop` says why not all it has.
+# What a stop takes of a profile: `gpu_ci.profiles.applied_to_stop` says why `region` is left out.
 OF_A_STOP: Final = tuple(
-    name for name in input_names(StopInputs) if name in KEYS and name not in {"machine", "region"}
+    name for name in input_names(StopInputs) if name in KEYS and name != "region"
 )

@@ -142,7 +142,7 @@ def _write_outputs(rental: Rental) -> None:
     workflow_commands.output(
         "labels", workflow_commands.as_json([m.tags.label for m in rental.machines])
     )
-    workflow_commands.output("machine", to_handle(rental.machines))
+    workflow_commands.output("handle", to_handle(rental.machines))
     workflow_commands.output("machine-id", first.id)
     workflow_commands.output("runner-name", first.name)
     workflow_commands.output("region", first.region)

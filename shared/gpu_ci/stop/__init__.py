@@ -66,12 +66,12 @@ def stop(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
 
 
 def _prepare(inputs: StopInputs, env: Mapping[str, str], clock: Clock) -> Search:
-    kept = inputs.machine_name or any(machine.kept for machine in inputs.machine)
+    kept = inputs.machine_name or any(machine.kept for machine in inputs.handle)
     deadline = Deadline.after(PAUSE_PATIENCE if kept else PATIENCE, clock)
     organization = inputs.github.organization
     identity = Identity.from_environment(env, key=inputs.key, organization=organization)
-    if inputs.machine:  # the handle knows where its runner is registered
-        identity = replace(identity, scope=inputs.machine[0].tags.scope)
+    if inputs.handle:  # the handle knows where its runner is registered
+        identity = replace(identity, scope=inputs.handle[0].tags.scope)
     return Search(
         inputs=inputs,
         identity=identity,

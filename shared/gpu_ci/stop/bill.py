@@ -92,7 +92,7 @@ def make_bill(search: Search, machine: Machine, times: Times | None, *, ended: b
     # Whole seconds, begun ones too, as they are shown: what the ledger adds up is the same sum.
     seconds = float(max(0, ceil(now - began))) if began else None
     # As its handle tells of it: a kept machine knows no more than its name.
-    given = (each for each in search.inputs.machine if each.name == machine.name)
+    given = (each for each in search.inputs.handle if each.name == machine.name)
     return Bill(
         machine=machine,
         seconds=seconds,

@@ -55,8 +55,8 @@ class Search:
 
     def holdings(self) -> list[Holding]:
         """Return the handle's machines, the kept one, a key's, or all that the run no longer needs."""
-        if self.inputs.machine:
-            return [self._of_handle(machine) for machine in self.inputs.machine]
+        if self.inputs.handle:
+            return [self._of_handle(machine) for machine in self.inputs.handle]
         if self.inputs.machine_name:
             return [self._kept(self.inputs.machine_name)]
         machines, runners = self._machines(), self._runners()
@@ -175,7 +175,7 @@ class Search:
         except GitHubError as error:
             self.troubles.append(
                 f"{len(holdings)} machine(s) or registration(s) of this run were left, because its "
-                f"jobs could not be read. {error} Or give stop the machine or the key that start had."
+                f"jobs could not be read. {error} Or give stop the handle or the key that start had."
             )
             return []
         free = []
