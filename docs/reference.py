@@ -1,19 +1,34 @@
-"""MkDocs hook: makes the pages that say what the code says, and lets links to files lead to pages."""
+"""Writes what the repository would say twice, and makes the pages of the site that say what the code says.
+
+`python docs/reference.py write` fills the tables of the READMEs and of `docs/profiles.md`, between
+their markers, and `gpu-ci.schema.json`; `check` names what it would change. MkDocs loads this file
+as a hook: it adds the pages that no file holds, and lets links to files lead to pages.
+"""
 # ruff: noqa: INP001 -- MkDocs loads it by its path
 
 from __future__ import annotations
 
 import ast
 import inspect
+import json
 import posixpath
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 from mkdocs.structure.files import File
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+if str(ROOT / "shared") not in sys.path:
+    sys.path.append(str(ROOT / "shared"))
+# ruff: noqa: E402 -- the library is on the path only now
+from gpu_ci import errors
+from gpu_ci.profiles.keys import KEYS, OF_A_STOP, Key
+from gpu_ci.profiles.schema import OWN_DESCRIPTIONS, meaning, schema
+from gpu_ci.providers import PROVIDERS, provider_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +37,6 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
     from mkdocs.structure.pages import Page
 
-ROOT: Final = Path(__file__).resolve().parents[1]
 # Where the files are that are no page of the site.
 SOURCE: Final = "https://github.com/org/gpu-ci/blob/main/"
 # The site's page for a file that stands elsewhere in the repository.
@@ -36,6 +50,18 @@ PAGES: Final[Mapping[str, str]] = {
         f"{path.parent.name}/README.md": f"reference/{path.parent.name}.md"
         for path in sorted(ROOT.glob("action-*/README.md"))
     },
+}
+ACTIONS: Final = tuple(path.parent.name for path in sorted(ROOT.glob("action-*/action.yml")))
+# How a description ends when the code, a profile or somebody else fills in what is left out; in
+# backticks the value itself.
+DEFAULT: Final = re.compile(r"(.*?) ?\bDefault: (.+)\.")
+BLOCK: Final = re.compile(r"(<!-- ([\w ]+): begin -->)(.*?)(<!-- \2: end -->)", re.DOTALL)
+HOLDS: Final = {
+    "text": "a value",
+    "whole": "a whole number",
+    "minutes": "a number, decimals allowed",
+    "several": "a value, or a list",
+    "options": "a mapping, or JSON",
 }
 LINK: Final = re.compile(r"(?<=\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
 CODE: Final = re.compile(r"(```.*?```)", re.DOTALL)
@@ -75,6 +101,109 @@ def generated() -> dict[str, str]:
         "reference/workflows.md": workflows_page(),
         "reference/errors.md": errors_page(),
     }
+
+
+# What is written into the repository
+
+
+class NoPlace(ValueError):
+    """A file lacks the markers of a block, has them twice, or has some that nothing fills."""
+
+
+def written(texts: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return each file that is written, in part or whole, by its path: as it has to be.
+
+    `texts` stand for files of the repository. Raises NoPlace for a file with other markers than
+    those of its blocks.
+    """
+    known = texts or {}
+    filled = {
+        path: _filled(path, known.get(path) or (ROOT / path).read_text(), blocks)
+        for path, blocks in _blocks().items()
+    }
+    made = json.dumps(schema(_descriptions()), indent=2, ensure_ascii=False) + "\n"
+    return {**filled, "gpu-ci.schema.json": made}
+
+
+def _filled(path: str, text: str, blocks: Mapping[str, str]) -> str:
+    found = [name for _, name, *_ in BLOCK.findall(text)]
+    if sorted(found) != sorted(blocks):
+        raise NoPlace(f"{path} has markers for {found}; it must have them for {list(blocks)}.")
+    return BLOCK.sub(lambda block: f"{block[1]}{blocks[block[2]]}{block[4]}", text)
+
+
+def _blocks() -> dict[str, dict[str, str]]:
+    """Return what stands between the markers of each file, by the markers' name."""
+    found = {f"{action}/README.md": _of_action(action) for action in ACTIONS}
+    found["action-start/README.md"] |= {
+        f"options of {provider}": _own_lines(_options(provider)) for provider in PROVIDERS
+    }
+    found["action-watchdog/README.md"]["workflow"] = _own_lines(_of_the_watchdogs_workflow())
+    found["docs/profiles.md"] = {
+        "keys of a stop": ", ".join(f"`{name}`" for name in OF_A_STOP),
+        "keys": _own_lines(_keys()),
+    }
+    return found
+
+
+def _own_lines(table: str) -> str:
+    """Return it as Markdown wants a table: nothing but blank lines beside it."""
+    return f"\n\n{table}\n"
+
+
+def _of_action(action: str) -> dict[str, str]:
+    told = _metadata(action)
+    inputs = [_input(name, spec) for name, spec in told["inputs"].items()]
+    outputs = [(f"`{name}`", _described(spec)) for name, spec in told["outputs"].items()]
+    return {
+        "inputs": _own_lines(_table(("Input", "Meaning", "Default"), inputs)),
+        "outputs": _own_lines(_table(("Output", "Meaning"), outputs)),
+    }
+
+
+def _metadata(action: str) -> Mapping[str, Any]:
+    loaded: Mapping[str, Any] = yaml.safe_load((ROOT / action / "action.yml").read_text())
+    return loaded
+
+
+def _options(provider: str) -> str:
+    options = provider_class(provider).Options
+    rows = [
+        (
+            f"`{field.name.replace('_', '-')}`",
+            meaning(options, field.name),
+            _code(str(field.default or "").lower()),
+        )
+        for field in fields(options)
+    ]
+    return _table(("Option", "Meaning", "Default"), rows)
+
+
+def _of_the_watchdogs_workflow() -> str:
+    """Return the inputs that the action has not, then the secrets."""
+    told = _triggers(ROOT / ".github" / "workflows" / "watchdog.yml")["workflow_call"]
+    known = _metadata("action-watchdog")["inputs"]
+    inputs = [_input(name, spec) for name, spec in told["inputs"].items() if name not in known]
+    secrets = [
+        (f"`{name}` (secret)", _described(spec), "") for name, spec in told["secrets"].items()
+    ]
+    return _table(("Input or secret", "Meaning", "Default"), [*inputs, *secrets])
+
+
+def _keys() -> str:
+    told = OWN_DESCRIPTIONS | _descriptions()
+    rows = [(f"`{name}`", _holds(key), told[name]) for name, key in KEYS.items()]
+    return _table(("Key", "Holds", "Meaning"), rows)
+
+
+def _holds(key: Key) -> str:
+    return HOLDS.get(key.kind) or ", ".join(f"`{choice}`" for choice in key.choices)
+
+
+def _descriptions() -> dict[str, str]:
+    """Return what action.yml says of each input; of stop's only of what start has not."""
+    inputs = {**_metadata("action-stop")["inputs"], **_metadata("action-start")["inputs"]}
+    return {name: _described(spec) for name, spec in inputs.items()}
 
 
 # Links
@@ -125,10 +254,7 @@ def _triggers(path: Path) -> Mapping[str, Any]:
 def _workflow(path: Path) -> str:
     told = _triggers(path)["workflow_call"] or {}
     about = [line[2:] for line in path.read_text().split("name:")[0].splitlines() if line]
-    inputs = [
-        (f"`{name}`", _described(spec), _code(spec.get("default", "")))
-        for name, spec in told.get("inputs", {}).items()
-    ]
+    inputs = [_input(name, spec) for name, spec in told.get("inputs", {}).items()]
     secrets = [(f"`{name}`", _described(spec)) for name, spec in told.get("secrets", {}).items()]
     outputs = [(f"`{name}`", _described(spec)) for name, spec in told.get("outputs", {}).items()]
     return "\n".join(
@@ -150,6 +276,14 @@ def _rights(path: Path) -> str:
         for scope, level in job.get("permissions", {}).items():
             rights[scope] = "write" if "write" in {level, rights.get(scope)} else level
     return ", ".join(f"`{scope}: {rights[scope]}`" for scope in sorted(rights)) or "nothing"
+
+
+def _input(name: str, spec: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the cells of an input: its name, its meaning, and what it is when it is left out."""
+    text, default = _described(spec), _code(spec.get("default", ""))
+    if found := DEFAULT.fullmatch(text):
+        text, default = found[1], default or found[2]
+    return f"`{name}`", text, default
 
 
 def _described(spec: Mapping[str, Any]) -> str:
@@ -205,11 +339,6 @@ def _texts(error: type[Exception], texts: list[Told]) -> str:
 
 
 def _errors() -> dict[str, Any]:
-    shared = str(ROOT / "shared")
-    if shared not in sys.path:
-        sys.path.append(shared)
-    from gpu_ci import errors  # noqa: PLC0415 -- on the path only now
-
     found = inspect.getmembers(errors, inspect.isclass)
     return {name: error for name, error in found if issubclass(error, errors.GpuCiError)}
 
@@ -306,3 +435,20 @@ def _of_the_start() -> str:
         (f"`{code}`", re.sub(r"\$\{?\w+\}?", PLACEHOLDER, text)) for code, text in sorted(found)
     ]
     return "## 70 to 75: before Python runs\n\n" + _table(("Code", "It says"), rows)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write what has to be written, or say what that would change; return the exit code."""
+    if list(arguments) not in (["write"], ["check"]):
+        sys.stderr.write("usage: python docs/reference.py write|check\n")
+        return 2
+    stale = {path: text for path, text in written().items() if (ROOT / path).read_text() != text}
+    for path, text in stale.items():
+        print(path)
+        if "write" in arguments:
+            (ROOT / path).write_text(text)
+    return 1 if stale and "check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from tests.shown_defaults import is_in_form, shown_default
 
 from gpu_ci.providers import PROVIDERS, SECRETS
 
@@ -95,6 +96,28 @@ def test_what_bears_the_same_name_is_passed_on(
         assert re.search(rf"(inputs|needs\.gate\.outputs)\.{each}\b", str(given[each])), each
 
 
+@pytest.mark.parametrize(("name", "job", "uses", "given"), USED)
+def test_the_same_default_is_shown_on_the_way(
+    name: str, job: str, uses: str, given: dict[str, Any]
+) -> None:
+    """Of an input that a workflow passes on, as of the one that it reaches."""
+    own, theirs = called(name)["inputs"], asked(uses)
+    apart = MEANT_OTHERWISE.get((name, uses), set()) | ITS_OWN_DEFAULT.get((name, uses), set())
+    shared = set(own) & set(theirs) - apart
+    assert {each: shown_default(own[each]) for each in shared} == {
+        each: shown_default(theirs[each]) for each in shared
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_workflow_fills_in_itself_is_shown(name: str) -> None:
+    """An expression with a value for an input that is left out says what the description says."""
+    text = (FOLDER / name).read_text()
+    for each, value in re.findall(r"\binputs\.([\w-]+) \|\| '([^']+)' \}\}", text):
+        assert shown_default(called(name)["inputs"][each]) == value
+    assert [each for each, spec in called(name)["inputs"].items() if not is_in_form(spec)] == []
+
+
 # What bears the same name and means another thing: a watch in a run asks with the job's own token and
 # knows no cloud, and a stop looks for what the handle or the key names, wherever it is.
 MEANT_OTHERWISE = {
@@ -104,6 +127,8 @@ MEANT_OTHERWISE = {
     ("gpu-loop.yml", "$/action-start"): {"key"},  # of the machine that is started again
     ("gpu-loop.yml", "$/action-stop"): {"key", "region"},
 }  # fmt: skip
+# The repository's folder is the workspace there: the same place, by another name.
+ITS_OWN_DEFAULT = {("gpu-loop.yml", "$/action-setup-uv"): {"working-directory"}}
 
 
 @pytest.mark.parametrize("name", NAMES)

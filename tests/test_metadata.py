@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import pytest
 import yaml
 from tests.fakes import REPOSITORY
+from tests.shown_defaults import is_in_form, shown_default
 
 from gpu_ci import errors
 from gpu_ci.errors import GpuCiError, SetupFailed
@@ -22,12 +23,16 @@ from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs
 from gpu_ci.inputs.start_inputs import StartInputs
 from gpu_ci.inputs.stop_inputs import StopInputs
 from gpu_ci.inputs.watchdog_inputs import WatchdogInputs
+from gpu_ci.model.budget import Budget
+from gpu_ci.profiles.keys import KEYS
+from gpu_ci.profiles.schema import meaning
 from gpu_ci.providers import PROVIDERS, SECRETS, provider_class
 from gpu_ci.setup_uv.exports import MISLEADING, Exports
 from gpu_ci.setup_uv.folders import Choosing, Folders
 from gpu_ci.setup_uv.host import OF_THE_WORKFLOW, Host
 from gpu_ci.start.preflight import NotWell
 from gpu_ci.watchdog.report import Finding, Report
+from gpu_ci.watchdog.waits import OURS as OUR_LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -130,19 +135,66 @@ def test_setting_uv_up_gets_no_token() -> None:
     assert re.findall(r"github\.token|secrets\.|github-token", text) == []
 
 
+NEEDED = {
+    "GITHUB_REPOSITORY": REPOSITORY,
+    "GITHUB_RUN_ID": "7",
+    "INPUT_PROVIDER": "local",
+    "INPUT_GITHUB_TOKEN": "t",
+}
+EACH_INPUT = [(action, name) for action in ACTIONS for name in metadata(action)["inputs"]]
+NOTHING = ("", (), None, 0, Budget())
+# Where the code has a value that depends on the job, and the description says so in words.
+OF_THE_JOB = [("action-setup-uv", "working-directory")]
+# Where the story, not its reader, fills in what is left out.
+IN_THE_STORY = {("action-watchdog", "labels"): OUR_LABELS}
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_the_defaults_are_those_of_the_code(action: str) -> None:
     """Whoever runs it from a terminal gets what a workflow gets."""
     inputs = ACTIONS[action][0]
-    needed = {"GITHUB_REPOSITORY": REPOSITORY, "GITHUB_RUN_ID": "7"}
-    needed |= {"INPUT_PROVIDER": "local", "INPUT_GITHUB_TOKEN": "t"}
     declared = {
-        variable(name): str(spec.get("default", "")).replace(
-            "${{ github.api_url }}", "https://api.github.com"
-        )
+        variable(name): in_a_terminal(str(spec.get("default", "")))
         for name, spec in metadata(action)["inputs"].items()
     }
-    assert inputs.read({**declared, **needed}) == inputs.read(needed)
+    assert inputs.read({**declared, **NEEDED}) == inputs.read(NEEDED)
+
+
+def in_a_terminal(default: str) -> str:
+    return default.replace("${{ github.api_url }}", "https://api.github.com")
+
+
+def value_of(inputs: Any, name: str) -> Any:
+    """Return what was read of an input."""
+    field = name.removesuffix("-minutes").replace("-", "_")
+    if hasattr(inputs, field):
+        return getattr(inputs, field)
+    return getattr(inputs.github, field.removeprefix("github_"))
+
+
+@pytest.mark.parametrize(("action", "name"), EACH_INPUT)
+def test_the_default_that_is_shown_is_the_one_that_is_used(action: str, name: str) -> None:
+    """No other value is shown, and none that the code has is kept back."""
+    inputs = ACTIONS[action][0]
+    shown = shown_default(metadata(action)["inputs"][name])
+    used = value_of(inputs.read(NEEDED), name)
+    written = inputs.read({**NEEDED, variable(name): in_a_terminal(shown)}) if shown else None
+    if shown:
+        assert value_of(written, name) == IN_THE_STORY.get((action, name), used)
+    elif variable(name) not in NEEDED and (action, name) not in OF_THE_JOB:
+        assert used in NOTHING
+
+
+@pytest.mark.parametrize(("action", "name"), EACH_INPUT)
+def test_a_default_is_shown_where_it_belongs(action: str, name: str) -> None:
+    """At the end of the description, in one form, where `default:` has to be empty: a profile would
+    never be asked for what is given already. Elsewhere in `default:`, where editors look."""
+    spec = metadata(action)["inputs"][name]
+    assert is_in_form(spec)
+    if "profile" in metadata(action)["inputs"] and name in KEYS:
+        assert spec["default"] == ""
+    elif (action, name) not in IN_THE_STORY:
+        assert shown_default(spec) == str(spec["default"])
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -187,28 +239,6 @@ def test_the_outputs_are_those_that_the_code_sets(action: str) -> None:
     assert set(metadata(action)["outputs"]) == names
 
 
-@pytest.mark.parametrize("action", ACTIONS)
-def test_the_readme_has_every_input(action: str) -> None:
-    """With the meaning and the default of action.yml."""
-    wanted = [
-        [
-            code(name) + (" (required)" if spec.get("required") else ""),
-            one_line(spec["description"]),
-            code(spec.get("default", "")),
-        ]
-        for name, spec in metadata(action)["inputs"].items()
-    ]
-    assert table(action, "Inputs") == wanted
-
-
-@pytest.mark.parametrize("action", ACTIONS)
-def test_the_readme_has_every_output(action: str) -> None:
-    """With the meaning of action.yml."""
-    outputs = metadata(action)["outputs"].items()
-    wanted = [[code(name), one_line(spec["description"])] for name, spec in outputs]
-    assert table(action, "Outputs") == wanted
-
-
 def test_the_readme_has_every_field_of_the_watchdogs_report() -> None:
     """Of the whole and of a finding: programs read it."""
     text = (ROOT / "action-watchdog" / "README.md").read_text()
@@ -218,27 +248,12 @@ def test_the_readme_has_every_field_of_the_watchdogs_report() -> None:
     assert sorted(re.findall(r"`(\w+)`", told)) == sorted(wanted)
 
 
-def meanings(options: type[Any]) -> dict[str, str]:
-    """Return what the docstring of a provider's options says of each, as `name: meaning.`"""
-    text = inspect.getdoc(options) or ""
-    found = re.findall(r"^(\w+): (.*(?:\n(?!\w+: ).+)*)", text, flags=re.MULTILINE)
-    return {name: one_line(meaning) for name, meaning in found}
-
-
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_the_readme_has_every_option_of_the_provider(provider: str) -> None:
-    """With the meaning that the code gives it, and its default."""
+def test_every_option_of_a_provider_has_a_default_and_a_meaning(provider: str) -> None:
+    """Nobody has to give one, and the README has something to say of each."""
     options = provider_class(provider).Options
     assert [field.name for field in fields(options) if field.default is MISSING] == []
-    wanted = [
-        [
-            code(field.name.replace("_", "-")),
-            meanings(options)[field.name],
-            code(str(field.default or "").lower()),
-        ]
-        for field in fields(options)
-    ]
-    assert table("action-start", f"Provider options: `{provider}`") == wanted
+    assert [field.name for field in fields(options) if not meaning(options, field.name)] == []
 
 
 def is_ours(found: type[Any]) -> TypeGuard[type[GpuCiError]]:
@@ -656,23 +671,6 @@ def test_the_watchdog_queues_behind_nothing() -> None:
     assert list(workflow("watchdog.yml")["on"]) == ["workflow_call"]
     assert not {"concurrency"} & {*workflow("watchdog.yml"), *watchdog_pass()}
     assert watchdog_pass()["timeout-minutes"] == 15
-
-
-def test_the_readme_has_what_only_the_watchdogs_workflow_takes() -> None:
-    """Its inputs with their defaults, then its secrets."""
-    asked, secrets = called("watchdog.yml")["inputs"], called("watchdog.yml")["secrets"]
-    wanted = [
-        [
-            code(name),
-            one_line(asked[name]["description"]),
-            code(str(asked[name]["default"]).lower()),
-        ]
-        for name in ASKED_BESIDES
-    ] + [
-        [f"{code(name)} (secret)", one_line(spec["description"]), ""]
-        for name, spec in secrets.items()
-    ]
-    assert table("action-watchdog", "The workflow") == wanted
 
 
 @pytest.mark.parametrize(

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from tests.reference import loaded
 
 from gpu_ci.github.cures import KEY_CURE
 from gpu_ci.providers.ec2.aws_errors import KINDS
 from gpu_ci.providers.ec2.launch_request import user_data
 
-if TYPE_CHECKING:
-    from types import ModuleType
-
 ROOT = Path(__file__).parents[2]
-
-
-def loaded_hook() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def page() -> str:
-    text: str = loaded_hook().errors_page()
+    text: str = loaded().errors_page()
     return text
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gpu_ci.errors import BadInputs
 from gpu_ci.inputs.reader import input_names
 from gpu_ci.inputs.start_inputs import StartInputs
-from gpu_ci.profiles.keys import KEYS, OF_A_STOP, OF_THE_STEP, SECRETS
+from gpu_ci.profiles.keys import KEYS, OF_A_MACHINE, OF_A_STOP, OF_THE_STEP, SECRETS
 from gpu_ci.profiles.read_profile import read
 
 FILE = ".github/gpu-ci.yml"
@@ -70,13 +70,14 @@ def test_every_value_becomes_the_text_that_an_input_has() -> None:
     }
 
 
-def test_the_keys_are_the_inputs_of_a_start_but_a_few() -> None:
-    """A new input is a key by itself, but for what belongs to one step, and secrets."""
-    inputs = set(input_names(StartInputs))
-    assert set(OF_THE_STEP) <= inputs
-    apart = {"profile", "github-token", "app-private-key", "github-api-url", "key", "dry-run"}
-    assert set(KEYS) == inputs - apart | {"release", "aws-role", "aws-region"}
-    assert apart <= {*OF_THE_STEP, *SECRETS}
+STARTS = input_names(StartInputs)
+
+
+def test_each_input_of_a_start_is_a_key_or_is_not_on_purpose() -> None:
+    """A new input is no key by chance: it is named for machines, for the step, or is a secret."""
+    decided = [*OF_A_MACHINE, *OF_THE_STEP, *(name for name in SECRETS if name in STARTS)]
+    assert sorted(decided) == sorted(STARTS)
+    assert set(KEYS) == {*OF_A_MACHINE, "release", "aws-role", "aws-region"}
 
 
 def test_a_stop_takes_neither_types_nor_regions_of_a_profile() -> None:

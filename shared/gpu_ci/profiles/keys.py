@@ -19,7 +19,15 @@ SECRETS: Final = (
     "app-private-key",
     *(name.lower().replace("_", "-") for each in OF_PROVIDERS.values() for name in each),
 )
-# What belongs to one step rather than to a machine.
+# The inputs of action-start that a profile may give. A new input is none of them until it is named
+# here, and those that are have no default in action.yml, which would outrank every profile.
+OF_A_MACHINE: Final = (
+    "provider", "app-id", "organization", "count", "labels", "runner-group", "registration",
+    "machine", "region", "market", "image", "disk-gb", "machine-name", "gpus",
+    "online-timeout-minutes", "max-lifetime-minutes", "idle-minutes", "setup-script",
+    "provider-options", "budget",
+)  # fmt: skip
+# What belongs to one step rather than to a machine: a profile that has it is refused with that reason.
 OF_THE_STEP: Final = ("profile", "github-api-url", "key", "dry-run")
 
 
@@ -50,14 +58,11 @@ def _of_type(hint: Any) -> Key:
 
 
 KEYS: Final = {
-    name: _key(name)
-    for name in input_names(StartInputs)
-    if name not in {*SECRETS, *OF_THE_STEP}
-} | {
+    **{name: _key(name) for name in OF_A_MACHINE},
     "release": Key(kind="choice", choices=RELEASES),
     "aws-role": Key(kind="text"),
     "aws-region": Key(kind="text"),
-}  # fmt: skip
+}
 # What a stop takes of a profile: `gpu_ci.profiles.applied_to_stop` says why `region` is left out.
 OF_A_STOP: Final = tuple(
     name for name in input_names(StopInputs) if name in KEYS and name != "region"

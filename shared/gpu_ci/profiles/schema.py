@@ -1,20 +1,13 @@
-"""The JSON schema of `.github/gpu-ci.yml`, for editors; by the same code that reads the file.
-
-`PYTHONPATH=shared python -m gpu_ci.profiles.schema > gpu-ci.schema.json` writes it anew.
-"""
+"""The JSON schema of `.github/gpu-ci.yml`, for editors; by the same code that reads the file. Pure."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import re
-import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
+from gpu_ci.inputs.gate_inputs import REGION
 from gpu_ci.profiles.keys import KEYS, Key
 from gpu_ci.profiles.read_profile import NAME
 from gpu_ci.providers import PROVIDERS, provider_class
@@ -22,7 +15,6 @@ from gpu_ci.providers import PROVIDERS, provider_class
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ROOT: Final = Path(__file__).resolve().parents[3]
 SCALAR: Final = {"type": ["string", "number"]}
 SEVERAL: Final = {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}]}
 # An editor reads a number, but in quotes it is one as well.
@@ -35,19 +27,21 @@ MINUTES: Final = {
         {"type": "string", "pattern": "^[0-9]*[.]?[0-9]+$"},
     ]
 }
+# What no action says of a key, since only the callable workflows use it.
 OWN_DESCRIPTIONS: Final = {
     "aws-role": "Role of AWS that the callable workflows assume with the job's OIDC token.",
-    "aws-region": "Region in which they assume it. Default - us-east-1.",
+    "aws-region": f"Region in which they assume it. Default: `{REGION}`.",
 }
 
 
 def schema(descriptions: Mapping[str, str]) -> dict[str, Any]:
     """Return the schema; `descriptions` are those of the inputs, by their names."""
+    told = {**OWN_DESCRIPTIONS, **descriptions}
     profile = {
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            name: {"description": descriptions[name], **_held(key)} for name, key in KEYS.items()
+            name: {"description": told[name], **_held(key)} for name, key in KEYS.items()
         },
     }
     return {
@@ -90,10 +84,10 @@ def _options() -> dict[str, Any]:
     for provider in PROVIDERS:
         options = provider_class(provider).Options
         for field in fields(options):
-            meaning = f"{provider}: {_meaning(options, field.name)}"
+            text = f"{provider}: {meaning(options, field.name)}"
             before = found.get(name := field.name.replace("_", "-"), {})
-            meaning = f"{before['description']} {meaning}" if before else meaning
-            found[name] = {"description": meaning, **_option(str(field.type))}
+            text = f"{before['description']} {text}" if before else text
+            found[name] = {"description": text, **_option(str(field.type))}
     return {"type": "object", "additionalProperties": False, "properties": found}
 
 
@@ -109,26 +103,8 @@ def _option(annotation: str) -> dict[str, Any]:
     return types[annotation]
 
 
-def _meaning(options: type[Any], name: str) -> str:
+def meaning(options: type[Any], name: str) -> str:
     """Return what the docstring of a provider's options says of one."""
     text = inspect.getdoc(options) or ""
     found = re.search(rf"^{name}: (.*(?:\n(?!\w+: ).+)*)", text, re.MULTILINE)
     return " ".join(found[1].split()) if found else ""
-
-
-def described(root: Path = ROOT) -> dict[str, str]:
-    """Return what action.yml says of each key; of stop's only what start has not."""
-    found = dict(OWN_DESCRIPTIONS)
-    for action in ("action-stop", "action-start"):
-        inputs = yaml.safe_load((root / action / "action.yml").read_text())["inputs"]
-        found |= {name: " ".join(spec["description"].split()) for name, spec in inputs.items()}
-    return found
-
-
-def written(root: Path = ROOT) -> str:
-    """Return the schema's file."""
-    return json.dumps(schema(described(root)), indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(written())
