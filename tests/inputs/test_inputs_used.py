@@ -31,8 +31,13 @@ USERS: dict[type[Any], tuple[str, ...]] = {
     StopInputs: ("stop",),
     WatchdogInputs: ("watchdog",),
 }
-# `gpu_ci.profiles` uses it before anything is read.
-BEFORE = "profile"
+# What takes the name of an input and looks its folder up: of SetupUvInputs, and of its chooser.
+NAMING = {"folder", "_asked"}
+# `gpu_ci.profiles` uses it before anything is read, and the options are by the providers' names.
+OTHERWISE = {
+    **{inputs: {"profile"} for inputs in (GateInputs, StartInputs, StopInputs)},
+    WatchdogInputs: {"providers"},
+}
 
 
 def used(trees: list[ast.Module]) -> Iterator[str]:
@@ -41,8 +46,10 @@ def used(trees: list[ast.Module]) -> Iterator[str]:
         match node:
             case ast.Attribute(value=owner, attr=name) if is_inputs(owner):
                 yield name
-            case ast.Call(func=ast.Attribute(value=owner), args=[ast.Constant(value=str(name))]):
-                if is_inputs(owner):
+            case ast.Call(
+                func=ast.Attribute(attr=called), args=[ast.Constant(value=str(name)), *_]
+            ):
+                if called in NAMING:
                     yield name.replace("-", "_")
             case _:
                 pass
@@ -66,7 +73,7 @@ def behind(inputs: type[Any], names: set[str]) -> set[str]:
 
 def unused(inputs: type[Any], trees: list[ast.Module]) -> list[str]:
     names = set(used(trees))
-    known = names | behind(inputs, names) | {BEFORE}
+    known = names | behind(inputs, names) | OTHERWISE.get(inputs, set())
     return [field.name for field in fields(inputs) if field.name not in known]
 
 
