@@ -28,7 +28,7 @@ ROOMS: Final[Mapping[str, set[str]]] = {
     "boot": GROUND,
     "providers": WORLDS,
     "inputs": WORLDS | {"providers"},
-    "github": WORLDS | {"inputs"},
+    "github": WORLDS,
     "profiles": WORLDS | {"providers", "inputs", "github"},
     "ledger": WORLDS | {"github"},
     "release": WORLDS | {"providers", "github"},

@@ -13,7 +13,7 @@ from gpu_ci.cost.mermaid import charts, fenced
 from gpu_ci.cost.plot import draw
 from gpu_ci.cost.table import KIND_HEAD, RUN_HEAD, aligned, by_kind, by_run, money
 from gpu_ci.errors import EnvironmentBroken
-from gpu_ci.github.history import Run
+from gpu_ci.github.client import Run
 from gpu_ci.ledger.read_ledger import Ledger, Posting
 from gpu_ci.model.machine import Price
 
@@ -25,7 +25,14 @@ INR = Price(per_hour=80.0, currency="INR")
 
 
 def posting(cost: float = 0.5, *, ago: float = 0.0, run: int = 1, **changed: Any) -> Posting:
-    made = Run(id=run, workflow=changed.pop("workflow", "gpu"), created_at=NOON - ago * DAY)
+    made = Run(
+        id=run,
+        attempt=1,
+        status="completed",
+        conclusion="success",
+        name=changed.pop("workflow", "gpu"),
+        created_at=NOON - ago * DAY,
+    )
     return Posting(run=made, job="stop", entry=entry(cost, **changed), most_seconds=0.0)
 
 

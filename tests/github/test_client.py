@@ -20,14 +20,8 @@ from gpu_ci.errors import (
     Refused,
     Unreachable,
 )
-from gpu_ci.github.client import (
-    MOST_FILTERED,
-    MOST_PAGES,
-    PAGE,
-    REGISTRATION_TRIES,
-    SIGHT_SECONDS,
-    _web_root,
-)
+from gpu_ci.github.client import REGISTRATION_TRIES, SIGHT_SECONDS, _web_root
+from gpu_ci.github.listings import MOST_FILTERED, MOST_PAGES, PAGE
 from gpu_ci.inputs.reader import variable
 from gpu_ci.stop import stop
 from gpu_ci_sandbox.fake_github import credentials
@@ -455,7 +449,7 @@ def test_jobs_of_an_earlier_attempt(desk: Desk) -> None:
 def short_listings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A listing with a filter ends after 200 runs: the same with fewer runs to make."""
     monkeypatch.setattr("gpu_ci_sandbox.fake_github.rest_runs.MAX_FILTERED", 200)
-    monkeypatch.setattr("gpu_ci.github.client.MOST_FILTERED", 200)
+    monkeypatch.setattr("gpu_ci.github.listings.MOST_FILTERED", 200)
 
 
 def batches(desk: Desk, *sizes: int) -> int:
@@ -755,7 +749,7 @@ def test_list_that_moves_down(desk: Desk) -> None:
 
 def test_list_without_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that always links a next page is Unreachable in the end, not asked for ever."""
-    monkeypatch.setattr("gpu_ci.github.client.MOST_PAGES", 5)
+    monkeypatch.setattr("gpu_ci.github.listings.MOST_PAGES", 5)
     runner = {"id": 1, "name": "r", "status": "offline", "busy": False, "labels": []}
     link = {"Link": f'<{desk.hub.url}{RUNNERS}>; rel="next"'}
     desk.add(answer(200, {"runners": [runner]}, headers=link, times=None))

@@ -11,7 +11,8 @@ from tests.fakes import FakeClock
 from tests.gate.payloads import NUMBER, REPOSITORY
 
 from gpu_ci.errors import Absent, Forbidden, Unreachable
-from gpu_ci.github.labels import connect, use_up
+from gpu_ci.github.labels import use_up
+from gpu_ci.github.tokens import Access
 from gpu_ci.github.transport import Line
 from gpu_ci_sandbox.fake_github.credentials import job_token
 from gpu_ci_sandbox.fake_github.openapi import assert_valid_requests
@@ -25,8 +26,8 @@ KEY = (REPOSITORY, NUMBER)
 
 
 def ask(hub: ServedGitHub, token: str, label: str = LABEL, number: int = NUMBER) -> bool:
-    line = connect(hub.url, token, FakeClock(), lambda _text: None)
-    return use_up(line, REPOSITORY, number, label)
+    access = Access(api_url=hub.url, repository=REPOSITORY, tokens=[token])
+    return use_up(access, number, label, FakeClock())
 
 
 def test_a_label_is_removed(hub: ServedGitHub, token: str) -> None:
@@ -62,10 +63,11 @@ def test_odd_labels(name: str, hub: ServedGitHub, token: str) -> None:
 
 def test_a_label_is_one_part_of_the_address() -> None:
     """Its slashes, dots and questions lead nowhere else."""
-    line = mock.create_autospec(Line, instance=True)
-    assert use_up(line, REPOSITORY, NUMBER, "../a?b#c/d")
+    access = Access(api_url="http://127.0.0.1:9", repository=REPOSITORY, tokens=["ghs_x"])
+    with mock.patch.object(Line, "delete") as delete:
+        assert use_up(access, NUMBER, "../a?b#c/d", FakeClock())
     labels = f"/repos/{REPOSITORY}/issues/{NUMBER}/labels"
-    line.delete.assert_called_once_with(f"{labels}/..%2Fa%3Fb%23c%2Fd")
+    delete.assert_called_once_with(f"{labels}/..%2Fa%3Fb%23c%2Fd")
 
 
 @pytest.mark.parametrize("permissions", [{}, {"pull_requests": "read"}, {"contents": "write"}])

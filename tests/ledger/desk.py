@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.fakes import REPOSITORY
 
-from gpu_ci.github.history import Books
+from gpu_ci.github.history import History
 from gpu_ci.ledger.entry import TITLE, Entry
 from gpu_ci.ledger.split import Split
 from gpu_ci.model.machine import Price
@@ -83,12 +83,12 @@ def add_job(desk: Desk, run: Run, *, steps: tuple[str, ...] = (STOP,), **changes
     return desk.state.set_job(job.id, **(known | changes))
 
 
-def books(
+def history(
     desk: Desk, token: str | None = None, *, run_token: str = "", patience: float = 300.0
-) -> Books:
+) -> History:
     """Read with a token, an administrator's by default, and beside it with a job's own."""
-    line = desk.client(token).line
-    return Books.beside(line, REPOSITORY, run_token, Deadline.after(patience, desk.clock))
+    client = desk.client(token, run_token=run_token)
+    return History.beside(client, Deadline.after(patience, desk.clock))
 
 
 def limit_from(desk: Desk, run_id: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.fakes import REPOSITORY
-from tests.ledger.desk import DAY, NOON, STOP, add_job, books, entry, limit_from, stopped
+from tests.ledger.desk import DAY, NOON, STOP, add_job, entry, history, limit_from, stopped
 
 from gpu_ci.errors import Forbidden, Limited, Unreachable
 from gpu_ci.ledger.entry import TITLE
@@ -28,7 +28,7 @@ OURS = "gpu-ci-7-1-test-0123456789-0"
 
 
 def read(desk: Desk, **how: Any) -> Ledger:
-    return read_ledger(books(desk), MONTH, **how)
+    return read_ledger(history(desk), MONTH, **how)
 
 
 def several(desk: Desk, count: int, each: float = 1.0) -> None:
@@ -49,7 +49,7 @@ def test_a_month_is_read(desk: Desk) -> None:
     ledger = read(desk)
     assert ledger.complete
     assert [posting.entry.cost for posting in ledger.postings] == [2.0, 3.0, 1.0]
-    assert [posting.run.workflow for posting in ledger.postings] == ["ci", "ci", "gpu"]
+    assert [posting.run.name for posting in ledger.postings] == ["ci", "ci", "gpu"]
     assert sums(ledger.postings) == {"USD": 6.0}
     assert sums(read(desk, workflow="gpu").postings) == {"USD": 1.0}
 
@@ -180,7 +180,7 @@ def test_a_rate_limit_keeps_what_was_read(desk: Desk) -> None:
     """The newest runs stay, without a gap among them; where it ends is known, and why."""
     several(desk, 20)
     limit_from(desk, desk.state.runs.of(REPOSITORY)[7].id)
-    ledger = read_ledger(books(desk, patience=5.0), MONTH)
+    ledger = read_ledger(history(desk, patience=5.0), MONTH)
     assert isinstance(ledger.gap, Limited)
     assert (ledger.complete, ledger.runs) == (False, 7)
     names = [posting.entry.machine for posting in ledger.postings]
@@ -192,7 +192,7 @@ def test_an_outage_is_no_end_of_the_ledger(desk: Desk) -> None:
     """What GitHub does not answer is a gap, never nothing."""
     stopped(desk, entry(1.0))
     desk.add(answer(502, "bad gateway", path="annotations", times=None))
-    ledger = read_ledger(books(desk, patience=5.0), MONTH)
+    ledger = read_ledger(history(desk, patience=5.0), MONTH)
     assert isinstance(ledger.gap, Unreachable)
     assert (ledger.runs, ledger.complete) == (0, False)
 
@@ -201,7 +201,7 @@ def test_the_jobs_own_token_is_asked_first(desk: Desk) -> None:
     """It has a rate limit of its own; where it may not, the other one is asked, and it no more."""
     several(desk, 3)
     own = desk.state.issue(credentials.job_token(REPOSITORY, actions="read"))
-    reader = books(desk, run_token=own)
+    reader = history(desk, run_token=own)
     runs = list(reader.runs(MONTH))
     job = reader.jobs(runs[0].id)[0].id
     assert left(desk, desk.admin) == 5000
@@ -221,7 +221,7 @@ def test_a_token_without_the_right_is_told_which(desk: Desk) -> None:
     """Not the right over runners, which has nothing to do with it."""
     stopped(desk, entry(1.0))
     poor = desk.state.issue(credentials.fine_grained(REPOSITORY, actions="read"))
-    gap = read_ledger(books(desk, poor), MONTH).gap
+    gap = read_ledger(history(desk, poor), MONTH).gap
     assert isinstance(gap, Forbidden)
     assert "`checks: read`" in str(gap)
 

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gpu_ci.github.history import Job
+from gpu_ci.github.client import Job
 from gpu_ci.ledger.split import (
     OUR_STEPS,
     Split,
@@ -28,6 +28,8 @@ STOP = "Run org/gpu-ci/action-stop@v1"
 HOSTED = Job(
     id=1,
     name="stop",
+    status="completed",
+    conclusion="success",
     labels=frozenset({"ubuntu-latest"}),
     runner_name="GitHub Actions 7",
     runner_group="GitHub Actions",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.fakes import FakeKeeper, FakeProvider, World, tags
 from tests.github.desk import RUN
-from tests.ledger.desk import DAY, NOON, add_job, books, entry, stopped
+from tests.ledger.desk import DAY, NOON, add_job, entry, history, stopped
 
 from gpu_ci.errors import BudgetUnknown, CloudUnreachable, OverBudget
 from gpu_ci.model.machine import Machine, Price, State
@@ -33,7 +33,7 @@ def prospect(desk: Desk, world: World) -> Prospect:
         inputs=rental.inputs,
         plan=rental.plan,
         provider=rental.provider,
-        books=books(desk),
+        history=history(desk),
         now=NOON,
     )
 
@@ -288,7 +288,7 @@ def test_a_token_that_may_not_read_checks_is_told_so(desk: Desk) -> None:
     """The right is named that the job needs; without a stop in the month nobody asks for it."""
     poor = desk.state.issue(credentials.fine_grained("octo/widgets", actions="read"))
     world = World.of(budget="9/month")
-    poorly = replace(prospect(desk, world), books=books(desk, poor))
+    poorly = replace(prospect(desk, world), history=history(desk, poor))
     poorly.check(world.said.append)
     stopped(desk, entry(1.0))
     with pytest.raises(BudgetUnknown, match="`checks: read`"):

@@ -28,8 +28,8 @@ IDENTITY = Identity(
 MACHINE = Machine(provider="ec2", id="i-1", tags=tags(NAME))
 
 
-def times(desk: Desk, identity: Identity = IDENTITY, run_token: str = "") -> Times:
-    return read_times(desk.client(), identity, run_token, desk.clock)
+def times(desk: Desk) -> Times:
+    return read_times(desk.client(), IDENTITY, desk.clock)
 
 
 def test_one_listing_tells_all(desk: Desk) -> None:
@@ -82,11 +82,9 @@ def test_the_jobs_own_token_may_read_what_the_other_may_not(desk: Desk) -> None:
     """It needs `actions: read` alone."""
     poor = desk.state.issue(credentials.fine_grained(REPOSITORY, administration="write"))
     own = desk.state.issue(credentials.job_token(REPOSITORY, actions="read"))
-    assert read_times(desk.client(poor), IDENTITY, own, desk.clock).jobs == ()
-    assert (
-        "`permissions: actions: read`"
-        in read_times(desk.client(poor), IDENTITY, "", desk.clock).why
-    )
+    assert read_times(desk.client(poor, run_token=own), IDENTITY, desk.clock).jobs == ()
+    alone = read_times(desk.client(poor), IDENTITY, desk.clock)
+    assert "`permissions: actions: read`" in alone.why
 
 
 def test_a_limit_is_not_waited_for(desk: Desk) -> None:

@@ -21,7 +21,6 @@ from tests.fakes import (
 
 from gpu_ci.errors import CloudUnreachable, StillThere
 from gpu_ci.github.client import BUSY_PATIENCE, GitHub, Job
-from gpu_ci.github.history import Job as CostJob
 from gpu_ci.kept.put_away import LANDING_SECONDS
 from gpu_ci.ledger.entry import Entry
 from gpu_ci.ledger.split import Split
@@ -88,13 +87,13 @@ class Scene:
         monkeypatch.setenv("GITHUB_OUTPUT", str(self.outputs))
         monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(self.page))
         monkeypatch.setattr(GitHub, "connect", lambda *_args, **_named: self.github)
-        self.run_times: tuple[CostJob, ...] | None = None
+        self.run_times: tuple[Job, ...] | None = None
         monkeypatch.setattr("gpu_ci.stop.read_times", self.times)
         monkeypatch.setattr(
             "gpu_ci.stop.provider_class", lambda _name: lambda *_args: self.provider
         )
 
-    def times(self, _github: GitHub, identity: Identity, _token: str, clock: FakeClock) -> Times:
+    def times(self, _github: GitHub, identity: Identity, clock: FakeClock) -> Times:
         """Return when the run's jobs ran, as GitHub would tell it; asked once, at the end."""
         self.github.journal.append("look at times")
         why = "" if self.run_times is not None else "GitHub does not tell."
@@ -545,8 +544,8 @@ def test_a_key_leaves_the_registrations_of_other_keys(scene: Scene) -> None:
     assert [runner.name for runner in scene.github.registered.values()] == [leg.name(0)]
 
 
-def hosted(number: int, name: str, began: float, ended: float, *steps: str) -> CostJob:
-    return CostJob(
+def hosted(number: int, name: str, began: float, ended: float, *steps: str) -> Job:
+    return Job(
         id=number,
         name=name,
         labels=frozenset({"ubuntu-latest"}),
@@ -555,6 +554,8 @@ def hosted(number: int, name: str, began: float, ended: float, *steps: str) -> C
         started_at=began,
         completed_at=ended,
         steps=("Set up job", *steps),
+        status="completed" if ended else "in_progress",
+        conclusion="success" if ended else "",
         current="" if ended else steps[-1],
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,7 @@ from gpu_ci.cost.plot import draw
 from gpu_ci.cost.table import KIND_HEAD, RUN_HEAD, aligned, by_kind, by_run, day, money
 from gpu_ci.errors import BadInputs
 from gpu_ci.github.client import GitHub
-from gpu_ci.github.history import Books
+from gpu_ci.github.history import History
 from gpu_ci.inputs.github_inputs import GitHubInputs
 from gpu_ci.inputs.reader import CARRY_SECRETS, Reader
 from gpu_ci.ledger.read_ledger import MOST_RUNS, month_of, read_ledger, sums
@@ -50,15 +50,15 @@ def cost(
     picture = _picture(plot)
     now = clock.now()
     began = _since(since, now)
-    books = _connect(env, Deadline.after(PATIENCE, clock))
-    ledger = read_ledger(books, began, workflow=workflow)
+    history = _connect(env, Deadline.after(PATIENCE, clock))
+    ledger = read_ledger(history, began, workflow=workflow)
     if ledger.gap and not ledger.runs:
         raise ledger.gap
     title = f"GPU cost of {env['GITHUB_REPOSITORY']} since {day(began)}"
     if as_json:
-        print(json.dumps(_as_json(ledger, books), indent=2))
+        print(json.dumps(_as_json(ledger, history), indent=2))
     else:
-        _print(ledger, title, books)
+        _print(ledger, title, history)
     if picture:
         draw(ledger, now, title, picture)
     if mermaid:
@@ -89,29 +89,31 @@ def _since(text: str, now: float) -> float:
     raise BadInputs([f"--since is {text!r}; it must be a day, such as 2026-11-01."])
 
 
-def _connect(env: Mapping[str, str], deadline: Deadline) -> Books:
+def _connect(env: Mapping[str, str], deadline: Deadline) -> History:
     reader = Reader(env)
     inputs = GitHubInputs.read(reader, spare=env.get("GPU_CI_RUN_TOKEN", ""))
     reader.look_at_repository()
     reader.finish()
     repository = env["GITHUB_REPOSITORY"]
     github = GitHub.connect(
-        inputs,
+        replace(inputs, run_token=""),  # one token: the reader's, and the job's only for want of it
         scope=f"repos/{repository}",
         repository=repository,
         deadline=deadline,
         say=lambda text: print(text, file=sys.stderr),
         mask=workflow_commands.mask,
     )
-    return Books.beside(github.line, repository, "", deadline)
+    return History.beside(github, deadline)
 
 
-def _print(ledger: Ledger, title: str, books: Books) -> None:
+def _print(ledger: Ledger, title: str, history: History) -> None:
     print(title)
     if ledger.postings:
         print("", *aligned(RUN_HEAD, by_run(ledger)), sep="\n")
         print("", *aligned(KIND_HEAD, by_kind(ledger)), sep="\n")
-    print(f"\nIn all: {money(ledger.postings)}, of {ledger.runs} runs ({books.counted} requests).")
+    print(
+        f"\nIn all: {money(ledger.postings)}, of {ledger.runs} runs ({history.counted} requests)."
+    )
 
 
 def _show_charts(ledger: Ledger, now: float, title: str, *, printed: bool) -> None:
@@ -142,13 +144,13 @@ def _written(moment: float) -> str:
     return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _as_json(ledger: Ledger, books: Books) -> dict[str, Any]:
+def _as_json(ledger: Ledger, history: History) -> dict[str, Any]:
     return {
         "since": day(ledger.since),
         "complete": ledger.complete,
         "gaps": _gaps(ledger),
         "runs": ledger.runs,
-        "requests": books.counted,
+        "requests": history.counted,
         "totals": sums(ledger.postings),
         "machines": [_machine(posting) for posting in ledger.postings],
     }
@@ -158,7 +160,7 @@ def _machine(posting: Posting) -> dict[str, Any]:
     entry = posting.entry
     return {
         "run": posting.run.id,
-        "workflow": posting.run.workflow,
+        "workflow": posting.run.name,
         "created_at": posting.run.created_at,
         "job": posting.job,
         **asdict(entry),

@@ -58,7 +58,7 @@ def by_run(ledger: Ledger) -> list[Row]:
     """Return a row for each run that rented a machine, newest first."""
     groups = _grouped(ledger.postings, lambda posting: posting.run)
     return [
-        (day(run.created_at), str(run.id), run.workflow, *group.cells())
+        (day(run.created_at), str(run.id), run.name, *group.cells())
         for run, group in groups.items()
     ]
 
@@ -71,7 +71,7 @@ def by_kind(ledger: Ledger) -> list[Row]:
 
 
 def _kind(posting: Posting) -> tuple[str, str, str]:
-    return (posting.entry.type or "unknown", posting.entry.market, posting.run.workflow)
+    return (posting.entry.type or "unknown", posting.entry.market, posting.run.name)
 
 
 def _grouped(postings: Iterable[Posting], key: Callable[[Posting], KeyT]) -> dict[KeyT, Sum]:

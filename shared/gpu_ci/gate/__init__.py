@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from gpu_ci.errors import GitHubError, NotAllowed
 from gpu_ci.gate.event import Event
 from gpu_ci.gate.verdict import decide, used_elsewhere
-from gpu_ci.github.labels import CURE, connect, use_up
+from gpu_ci.github.labels import use_up
+from gpu_ci.github.tokens import Access
 from gpu_ci.inputs.gate_inputs import GateInputs
 from gpu_ci.inputs.reader import CARRY_SECRETS
 from gpu_ci.profiles import applied
@@ -49,13 +50,14 @@ def _use_up(verdict: Verdict, inputs: GateInputs, env: Mapping[str, str], clock:
     """Remove the label. A label that cannot be removed has been given all the same."""
     if not verdict.uses:
         return verdict
-    token = env.get("GPU_CI_RUN_TOKEN", "")
-    if not token:
-        _warn(verdict, f"This step has no token. {CURE}")
-        return verdict
-    line = connect(inputs.github_api_url, token, clock, workflow_commands.say)
+    access = Access(
+        api_url=inputs.github_api_url,
+        repository=env["GITHUB_REPOSITORY"],
+        tokens=[env.get("GPU_CI_RUN_TOKEN", "")],
+        say=workflow_commands.say,
+    )
     try:
-        ours = use_up(line, env["GITHUB_REPOSITORY"], verdict.number, verdict.uses)
+        ours = use_up(access, verdict.number, verdict.uses, clock)
     except GitHubError as error:
         _warn(verdict, str(error))
         return verdict

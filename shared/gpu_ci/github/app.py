@@ -14,18 +14,18 @@ from gpu_ci.github.transport import Line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gpu_ci.inputs.github_inputs import GitHubInputs
+    from gpu_ci.github.tokens import Credentials
     from gpu_ci.runtime.clock import Deadline
 
 
 def installation_token(
-    inputs: GitHubInputs, scope: str, deadline: Deadline, say: Callable[[str], None]
+    credentials: Credentials, scope: str, deadline: Deadline, say: Callable[[str], None]
 ) -> str:
     """Return a token of the App's installation, narrowed to what registering runners needs.
 
     https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app
     """
-    app = Line(inputs.api_url, _app_auth(inputs), deadline, say, cures=app_cures(scope))
+    app = Line(credentials.api_url, _app_auth(credentials), deadline, say, cures=app_cures(scope))
     try:
         installation = app.get(f"/{scope}/installation").read(lambda data: int(data["id"]))
         tokens = f"/app/installations/{installation}/access_tokens"
@@ -36,9 +36,9 @@ def installation_token(
         raise Forbidden(error.what, error.cure) from None
 
 
-def _app_auth(inputs: GitHubInputs) -> Auth.AppAuth:
+def _app_auth(credentials: Credentials) -> Auth.AppAuth:
     # Secrets are often stored with their line ends written out.
-    auth = Auth.AppAuth(inputs.app_id, inputs.app_private_key.replace("\\n", "\n"))
+    auth = Auth.AppAuth(credentials.app_id, credentials.app_private_key.replace("\\n", "\n"))
     with suppress(Exception):  # whatever keeps it from signing, it is no key for this
         auth.create_jwt()
         return auth

@@ -8,41 +8,32 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from github import Auth
-
 from gpu_ci.boot.script import Registration, RunnerBuild
-from gpu_ci.errors import (
-    Absent,
-    Conflict,
-    Forbidden,
-    Limited,
-    Refused,
-    Unreachable,
-)
+from gpu_ci.errors import Absent, Conflict, Forbidden, Refused, Unreachable
 from gpu_ci.github.app import installation_token, secret
 from gpu_ci.github.cures import RUN_CURE, token_cures
-from gpu_ci.github.transport import Line
+from gpu_ci.github.listings import PAGE, filtered, moment, pages
+from gpu_ci.github.tokens import Access, FirstThatMay, Lines
 from gpu_ci.runtime.clock import growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from gpu_ci.github.transport import Answer
-    from gpu_ci.inputs.github_inputs import GitHubInputs
+    from gpu_ci.github.listings import Asking
+    from gpu_ci.github.tokens import Credentials
+    from gpu_ci.github.transport import Answer, Line
     from gpu_ci.runtime.clock import Deadline
 
-PAGE: Final = 100
-MOST_PAGES: Final = 500
-MOST_FILTERED: Final = 1000
 REGISTRATION_TRIES: Final = 4
 LIST_TRIES: Final = 4
 # An answer about the runners shows that the token may see them, for so long.
 SIGHT_SECONDS: Final = 30.0
 # A runner stays busy on GitHub for some seconds after its job has ended.
 BUSY_PATIENCE: Final = 15.0
+# The right that reading runs and jobs needs.
+ACTIONS: Final = "actions"
 T = TypeVar("T")
 
 
@@ -71,8 +62,12 @@ class Runner:
 class Job:
     """A job of a run. `runner_name` is "" while no runner has it.
 
-    Times are in seconds since the epoch. GitHub fills `started_at` already while a job is queued,
-    with when that began.
+    Times are in seconds since the epoch, 0 unknown. GitHub fills `started_at` already while a job is
+    queued, with when that began. `attempt` is the one that lists it: a re-run of failed jobs lists
+    the others again.
+
+    Only a `History` reads the rest: when it was over, its runner's group, the names of the steps
+    that began, and in `current` the one in progress, as far as GitHub has heard.
     """
 
     id: int
@@ -84,13 +79,24 @@ class Job:
     attempt: int = 1
     created_at: float = 0.0
     started_at: float = 0.0
+    completed_at: float = 0.0
+    runner_group: str = ""
+    steps: tuple[str, ...] = ()
+    current: str = ""
 
     @property
     def over(self) -> bool:
         return self.status == "completed"
 
+    @property
+    def began(self) -> bool:
+        """Whether a runner has had it."""
+        return bool(self.runner_name and self.started_at)
+
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Job:
+        steps = data.get("steps") or ()
+        going = (str(step["name"]) for step in steps if step.get("status") == "in_progress")
         return cls(
             id=int(data["id"]),
             name=str(data["name"]),
@@ -100,16 +106,28 @@ class Job:
             # Unassigned jobs have null, "" or 0 here.
             runner_name=str(data.get("runner_name") or ""),
             attempt=int(data.get("run_attempt") or 1),
-            created_at=_moment(data.get("created_at")),
-            started_at=_moment(data.get("started_at")),
+            created_at=moment(data.get("created_at")),
+            started_at=moment(data.get("started_at")),
+            completed_at=moment(data.get("completed_at")),
+            runner_group=str(data.get("runner_group_name") or ""),
+            steps=tuple(str(step["name"]) for step in steps if _has_begun(step)),
+            current=next(going, ""),
         )
+
+
+def _has_begun(step: Mapping[str, Any]) -> bool:
+    return (
+        step.get("status") in {"in_progress", "completed"} and step.get("conclusion") != "skipped"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """A workflow run; its status follows its least advanced job, so jobs decide, not this.
 
-    `created_at` and, for the latest attempt, `started_at` are in seconds since the epoch.
+    `name` is its workflow's. `created_at`, of the first attempt, and `started_at`, of the latest,
+    are in seconds since the epoch. Only a `History` tells that a run is `foreign`: its workflow is a
+    fork's, and the author of the pull request wrote it.
     """
 
     id: int
@@ -120,6 +138,7 @@ class Run:
     event: str = ""
     created_at: float = 0.0
     started_at: float = 0.0
+    foreign: bool = False
 
     @property
     def over(self) -> bool:
@@ -132,14 +151,14 @@ class Run:
             attempt=int(data.get("run_attempt") or 1),
             status=str(data.get("status") or ""),
             conclusion=str(data.get("conclusion") or ""),
-            name=str(data.get("name") or ""),
+            name=str(data.get("name") or data.get("path") or ""),
             event=str(data.get("event") or ""),
-            created_at=_moment(data.get("created_at")),
-            started_at=_moment(data.get("run_started_at")),
+            created_at=moment(data["created_at"]),
+            started_at=moment(data.get("run_started_at")),
         )
 
 
-class GitHub:
+class GitHub(Lines):
     """A repository's or organisation's runners, and the repository's runs.
 
     `scope` is `repos/owner/name` or `orgs/name`. Runs are read with the job's own token first, if
@@ -157,21 +176,24 @@ class GitHub:
         mask: Callable[[str], None] = lambda _secret: None,
         lasting: bool = False,
     ) -> None:
+        cures = {403: RUN_CURE, 404: RUN_CURE}
+        tokens = [run_line, line] if run_line else [line]
+        lines = [replace(each, cures={**each.cures, **cures}) for each in tokens]
+        super().__init__([line, *lines])
         self.line = line
+        self.run_lines = lines[::-1] if lasting else lines
         self.scope = scope
+        self.repository = repository
         self._runners = f"/{scope}/actions/runners"
         self._runs = f"/repos/{repository}/actions/runs"
-        other = replace(line, cures={**line.cures, 403: RUN_CURE, 404: RUN_CURE})
-        lines = [run_line, other] if run_line else [other]
-        self._run_lines = lines[::-1] if lasting else lines
-        self._lines = [line, *lines]
+        self._tokens = FirstThatMay(self.run_lines, self._runs, per_page=1)
         self._seen_at = float("-inf")
         self._mask = mask
 
     @classmethod
     def connect(
         cls,
-        inputs: GitHubInputs,
+        credentials: Credentials,
         *,
         scope: str,
         repository: str,
@@ -181,49 +203,24 @@ class GitHub:
         lasting: bool = False,
     ) -> GitHub:
         """Make the client. A GitHub App is asked for a token of one hour, narrowed to this scope."""
-
-        def line(token: str) -> Line:
-            cures = token_cures(token, scope)
-            return Line(inputs.api_url, Auth.Token(token), deadline, say, cures=cures)
-
-        token = inputs.token or installation_token(inputs, scope, deadline, say)
+        token = credentials.token or installation_token(credentials, scope, deadline, say)
         mask(token)
-        other = inputs.run_token != token
-        run_line = line(inputs.run_token) if inputs.run_token and other else None
+        access = Access(
+            api_url=credentials.api_url,
+            repository=repository,
+            tokens=[credentials.run_token, token],
+            say=say,
+        )
+        *own, line = access.lines(deadline, lambda each: token_cures(each, scope))
         return cls(
-            line(token),
+            line,
             scope=scope,
             repository=repository,
-            run_line=run_line,
+            run_line=own[0] if own else None,
             mask=mask,
             # An App's token is a new one each time, and may not read runs.
-            lasting=lasting and bool(inputs.token),
+            lasting=lasting and bool(credentials.token),
         )
-
-    @property
-    def counted(self) -> int:
-        """How many requests so far counted against a rate limit."""
-        return sum(line.counted for line in self._lines)
-
-    def until(self, deadline: Deadline) -> None:
-        """From now on wait for limits and outages no longer than this deadline."""
-        for line in self._lines:
-            line.deadline = deadline
-
-    def hurry(self, deadline: Deadline) -> None:
-        """From now on every call ends, with an answer or an error, within about two seconds."""
-        for line in self._lines:
-            line.hurry(deadline)
-
-    def share(self, known: dict[str, Answer]) -> None:
-        """Keep the answers that have an ETag here, where a later pass may find them."""
-        for line in self._lines:
-            line.known = known
-
-    def spare(self, part: float) -> None:
-        """From now on leave this part of each hourly limit to others; reading ends before."""
-        for line in self._lines:
-            line.spared = part
 
     # Runners
 
@@ -356,10 +353,10 @@ class GitHub:
         return self._all(lambda: self.line.post(f"{self._runners}/{what}", body, **how))
 
     def _pages(self, path: str, key: str, reader: Callable[[Any], T], **query: Any) -> Iterator[T]:
-        def get(page: int) -> Answer:
-            return self._all(lambda: self.line.get(path, **query, per_page=PAGE, page=page))
+        def ask(**page: int) -> Answer:
+            return self._all(lambda: self.line.get(path, **query, **page))
 
-        return _pages(get, key, reader)
+        return pages(ask, key, reader)
 
     def _now(self) -> float:
         return self.line.deadline.clock.now()
@@ -368,7 +365,7 @@ class GitHub:
 
     def run(self, run_id: str) -> Run:
         """Return a run. Raises Absent when it does not exist."""
-        return self._reading(lambda line: self._run(line, run_id))
+        return self._tokens.ask(ACTIONS, lambda line: self._run(line, run_id))
 
     def _run(self, line: Line, run_id: str) -> Run:
         return line.get(f"{self._runs}/{run_id}").read(Run.read)
@@ -382,44 +379,26 @@ class GitHub:
         return self._jobs(f"{self._runs}/{run_id}/attempts/{attempt}/jobs")
 
     def _jobs(self, path: str, **query: str) -> list[Job]:
-        def read(line: Line) -> list[Job]:
-            def get(page: int) -> Answer:
-                return line.get(path, trim=_SMALL_JOBS, **query, per_page=PAGE, page=page)
-
-            return list({job.id: job for job in _pages(get, "jobs", Job.read)}.values())
-
-        return self._reading(read)
+        jobs = pages(self._asking(path, _SMALL_JOBS, **query), "jobs", Job.read)
+        return list({job.id: job for job in jobs}.values())
 
     def runs_that_are(self, status: str) -> Iterator[Run]:
-        """Yield the runs of a status, newest first, page by page; what came before an error counts.
+        """Yield the runs of a status, newest first, page by page; what came before an error counts."""
 
-        A listing with a filter ends after 1,000 runs: it goes on with those that are older.
-        https://docs.github.com/en/rest/actions/workflow-runs
-        """
-        known: set[int] = set()
-        window: dict[str, str] = {}
-        while True:
-            page = list[Run]()
-            for run in self._run_pages(status=status, **window):
-                page.append(run)
-                if run.id not in known:
-                    known.add(run.id)
-                    yield run
-            if len(page) < MOST_FILTERED:
-                return
-            before, window = window, {"created": f"<={_written(page[-1].created_at)}"}
-            if window == before:
-                return
+        def read(until: str) -> Iterator[Run]:
+            query = {"status": status} | ({"created": f"<={until}"} if until else {})
+            asking = self._asking(self._runs, _SMALL_RUNS, **query)
+            return pages(asking, "workflow_runs", Run.read)
 
-    def _run_pages(self, **query: str) -> Iterator[Run]:
-        def get(page: int) -> Answer:
-            return self._reading(
-                lambda line: line.get(
-                    self._runs, trim=_SMALL_RUNS, **query, per_page=PAGE, page=page
-                )
+        return filtered(read)
+
+    def _asking(self, path: str, trim: Callable[[Any], Any], **query: str) -> Asking:
+        def ask(**page: int) -> Answer:
+            return self._tokens.ask(
+                ACTIONS, lambda line: line.get(path, trim=trim, **query, **page)
             )
 
-        return _pages(get, "workflow_runs", Run.read)
+        return ask
 
     def cancel(self, run_id: str) -> None:
         """Ask once for a cancel that lets `always()` jobs run; a run that is over is a success.
@@ -441,34 +420,7 @@ class GitHub:
                 if self._run(line, run_id).status != "completed":
                     raise
 
-        self._reading(ask, drops=False)  # what may not cancel may read
-
-    def _reading(self, ask: Callable[[Line], T], *, drops: bool = True) -> T:
-        """Ask with one token, and with the other one if that may not; `drops` says that it never may.
-
-        Raises Absent only if the token may see the other runs.
-        """
-        *first, last = self._run_lines
-        absent: tuple[Line, Absent] | None = None
-        for line in first:
-            try:
-                return ask(line)
-            except Absent as error:
-                absent = line, error
-            except Forbidden:
-                if drops:
-                    self._run_lines = [last]
-            except Limited:
-                continue
-        try:
-            return ask(last)
-        except Absent as error:
-            absent = last, error
-        except Forbidden:
-            if absent is None:
-                raise
-        _always_there(lambda: absent[0].get(self._runs, per_page=1))
-        raise absent[1]
+        self._tokens.ask(ACTIONS, ask, learns=False)  # what may not cancel may read
 
 
 def _only(key: str, *names: str) -> Callable[[Any], Any]:
@@ -490,15 +442,6 @@ _SMALL_RUNS: Final = _only(
     "workflow_runs", "id", "run_attempt", "status", "conclusion", "name", "event", "created_at",
     "run_started_at",
 )  # fmt: skip
-
-
-def _moment(text: object) -> float:
-    """Return GitHub's written time in seconds since the epoch, 0 where there is none."""
-    return datetime.fromisoformat(str(text)).timestamp() if text else 0.0
-
-
-def _written(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _always_there(ask: Callable[[], Answer]) -> Answer:
@@ -531,20 +474,6 @@ def _registered(data: Mapping[str, Any]) -> tuple[Runner, str]:
 
 def _token(data: Mapping[str, Any]) -> str:
     return secret(data["token"])
-
-
-def _pages(get: Callable[[int], Answer], key: str, reader: Callable[[Any], T]) -> Iterator[T]:
-    """Yield the items of every page; the pages end where GitHub links no next one.
-
-    `total_count` is not trusted: it can be more than the pages give. Nor is the linked address.
-    """
-    for page in range(1, MOST_PAGES + 1):
-        answer = get(page)
-        items = answer.read(lambda data: [reader(item) for item in data[key]])
-        yield from items
-        if not items or 'rel="next"' not in answer.headers.get("link", ""):
-            return
-    raise Unreachable(f"GitHub gives more than {MOST_PAGES} pages of {key}.")
 
 
 def _web_root(api_url: str) -> str:

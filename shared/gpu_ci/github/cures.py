@@ -21,6 +21,21 @@ NETWORK_CURE: Final = (
 TOKEN_TEXT_CURE: Final = "Copy it anew, without spaces, line ends or quotes."  # noqa: S105 -- says how
 KEY_CURE: Final = "Pass the whole file that GitHub gave out, with its BEGIN and END lines."
 RUN_CURE: Final = "Give the job `permissions: actions: read`, or `write` if it has to cancel runs."
+HISTORY_CURE: Final = (
+    "Give the job `permissions: actions: read` and `checks: read`, or use a token that may read "
+    "actions and checks."
+)
+LABEL_CURE: Final = (
+    "Give the job `permissions: pull-requests: write`. The token of a run that Dependabot began may "
+    "only read unless the workflow says so."
+)
+CONTENTS_CURE: Final = (
+    "In a private repository the job needs `permissions: contents: read` to read the profile; a job "
+    "with a `permissions` block has no right that is not named there."
+)
+NO_CHECKOUT_CURE: Final = (
+    "Give the job `permissions: contents: read`, or check out before this step."
+)
 SSO_CURE: Final = (
     "The organisation asks for single sign-on: open the token under Settings, Developer settings, "
     "Personal access tokens, and authorise it for the organisation (Configure SSO)."

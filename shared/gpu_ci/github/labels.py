@@ -5,40 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-from github import Auth
-
-from gpu_ci.errors import Absent, Unreachable
-from gpu_ci.github.transport import Line
+from gpu_ci.errors import Absent, Forbidden, Unreachable
+from gpu_ci.github.cures import LABEL_CURE
 from gpu_ci.runtime.clock import Deadline, growing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from gpu_ci.github.tokens import Access
+    from gpu_ci.github.transport import Line
     from gpu_ci.runtime.clock import Clock
 
 TRIES: Final = 4
 SECONDS: Final = 60.0
-CURE: Final = (
-    "Give the job `permissions: pull-requests: write`. The token of a run that Dependabot began may "
-    "only read unless the workflow says so."
-)
 
 
-def connect(api_url: str, token: str, clock: Clock, say: Callable[[str], None]) -> Line:
-    """Return the line that asks with the job's own token, and sends each request once."""
-    cures = dict.fromkeys((401, 403, 404), CURE)
-    deadline = Deadline.after(SECONDS, clock)
-    return Line(api_url, Auth.Token(token), deadline, say, tries=1, cures=cures)
-
-
-def use_up(line: Line, repository: str, number: int, label: str) -> bool:
+def use_up(access: Access, number: int, label: str, clock: Clock) -> bool:
     """Remove a label from a pull request; False if another run has.
 
     Where an answer was lost and the label is gone at the next try, it was ours, as far as anybody
     can know. Raises GitHubError when it can neither be removed nor known to be gone.
     https://docs.github.com/en/rest/issues/labels#remove-a-label-from-an-issue
     """
-    labels = f"/repos/{repository}/issues/{number}/labels"
+    deadline = Deadline.after(SECONDS, clock)
+    cures = dict.fromkeys((401, 403, 404), LABEL_CURE)
+    lines = access.lines(deadline, lambda _token: cures, tries=1)  # each try is looked at here
+    if not lines:
+        raise Forbidden("This step has no token.", LABEL_CURE)
+    return _remove(lines[0], f"/repos/{access.repository}/issues/{number}/labels", label)
+
+
+def _remove(line: Line, labels: str, label: str) -> bool:
     pauses, lost = growing(0.5), False
     for left in reversed(range(TRIES)):
         try:

@@ -22,7 +22,8 @@ from gpu_ci.model.tags import read_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from gpu_ci.github.history import Books, Job, Run
+    from gpu_ci.github.client import Job, Run
+    from gpu_ci.github.history import History
     from gpu_ci.model.tags import Mark
 
 MOST_RUNS: Final = 5000
@@ -104,7 +105,7 @@ def month_of(now: float) -> float:
 
 
 def read_ledger(
-    books: Books, since: float, *, workflow: str = "", most_runs: int = MOST_RUNS
+    history: History, since: float, *, workflow: str = "", most_runs: int = MOST_RUNS
 ) -> Ledger:
     """Read the ledger of the runs that were created since then, newest first.
 
@@ -112,9 +113,9 @@ def read_ledger(
     """
     done: list[_Read] = []
     gap: GitHubError | None = None
-    runs = (run for run in books.runs(since) if workflow in {"", run.workflow})
+    runs = (run for run in history.runs(since) if workflow in {"", run.name})
     try:
-        for each in _all(books, islice(runs, most_runs)):
+        for each in _all(history, islice(runs, most_runs)):
             done.append(each)  # noqa: PERF402 -- what was read before an error is kept
     except GitHubError as error:
         gap = error
@@ -129,19 +130,19 @@ def read_ledger(
     )
 
 
-def _all(books: Books, runs: Iterator[Run]) -> Iterator[_Read]:
+def _all(history: History, runs: Iterator[Run]) -> Iterator[_Read]:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         while batch := list(islice(runs, BATCH)):
-            yield from pool.map(lambda run: _of_run(books, run), batch)
+            yield from pool.map(lambda run: _of_run(history, run), batch)
 
 
-def _of_run(books: Books, run: Run) -> _Read:
+def _of_run(history: History, run: Run) -> _Read:
     if run.foreign or (run.attempt == 1 and run.conclusion in NOTHING_RAN):
         return _Read(run=run)
-    return read_run(books, run, books.jobs(run.id))
+    return read_run(history, run, history.jobs(run.id))
 
 
-def read_run(books: Books, run: Run, jobs: Sequence[Job]) -> _Read:
+def read_run(history: History, run: Run, jobs: Sequence[Job]) -> _Read:
     """Read what the stops of one run have left; raises GitHubError.
 
     A machine that several stops have told of counts once, where its name is no other machine's: a
@@ -152,7 +153,7 @@ def read_run(books: Books, run: Run, jobs: Sequence[Job]) -> _Read:
     found: dict[tuple[str, ...], Posting] = {}
     unreadable: list[Unread] = []
     for job in filter(is_stop, jobs):
-        entries, odd = _entries(books, job.id)
+        entries, odd = _entries(history, job.id)
         unreadable += [Unread(run=run, job=job.name)] * odd
         for entry in entries:
             mark = read_name(entry.machine)
@@ -195,8 +196,8 @@ def is_stop(job: Job) -> bool:
     return job.began and uses(job, STOP) and not on_our_machine(job)
 
 
-def _entries(books: Books, job_id: int) -> tuple[list[Entry], int]:
-    notices = [note for note in books.annotations(job_id) if note.title == TITLE]
+def _entries(history: History, job_id: int) -> tuple[list[Entry], int]:
+    notices = [note for note in history.annotations(job_id) if note.title == TITLE]
     read = [read_notice(note.message) for note in notices]
     return [entry for entries, _ in read for entry in entries], sum(odd for _, odd in read)
 

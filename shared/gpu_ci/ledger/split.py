@@ -11,7 +11,7 @@ from gpu_ci.model.tags import our_label, read_name
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from gpu_ci.github.history import Job
+    from gpu_ci.github.client import Job
 
 # https://docs.github.com/en/billing/concepts/product-billing/github-actions
 HOSTED_GROUP: Final = "GitHub Actions"

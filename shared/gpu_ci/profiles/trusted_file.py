@@ -14,8 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gpu_ci.errors import BadInputs
+from gpu_ci.errors import Absent, BadInputs
 from gpu_ci.github.contents import file_at
+from gpu_ci.github.tokens import Access
+from gpu_ci.inputs.reader import Reader
 from gpu_ci.profiles.yaml_nodes import MOST_BYTES
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ OWN_EVENTS: Final = {
 OF_PULL_REQUESTS: Final = {
     "pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_target",
 }  # fmt: skip
+# The workflow's own token first, which is in every step; then the one for runners.
+TOKENS: Final = ("GPU_CI_RUN_TOKEN", "INPUT_GITHUB_TOKEN")
+NOT_THERE: Final = (
+    "There is no {} at commit {}, and a profile is named. Commit the file (`gpu-ci init` writes one), "
+    "or leave profile out."
+)
 UNREADABLE: Final = (
     "The event ({}) cannot be read from GITHUB_EVENT_PATH, so it is not known whose pull request this "
     "is, and which profile may be believed. Leave profile out, and give the inputs themselves."
@@ -49,7 +57,7 @@ def find(env: Mapping[str, str], say: Callable[[str], None], *, hurried: bool = 
     """Return the file; `hurried` waits for seconds, not a minute. Raises BadInputs when there is none, GitHubError when that is not known."""
     if env.get("GITHUB_ACTIONS") != "true":
         return _in_the_working_directory()
-    read = partial(file_at, FILE, env=env, say=say, most_bytes=MOST_BYTES, hurried=hurried)
+    read = partial(_at_github, env, say, hurried)
     base = _base_of_others(env)
     if base:
         return Source(data=read(base), told=f"{FILE} of the base ({base[:7]})")
@@ -60,6 +68,21 @@ def find(env: Mapping[str, str], say: Callable[[str], None], *, hurried: bool = 
     if not commit:
         raise BadInputs([f"{FILE} is not in the workspace, and GITHUB_SHA is not set. Check out."])
     return Source(data=read(commit), told=f"{FILE} ({commit[:7]})")
+
+
+def _at_github(
+    env: Mapping[str, str], say: Callable[[str], None], hurried: bool, commit: str
+) -> bytes:
+    reader = Reader(env)
+    api_url = reader.url("github-api-url", "https://api.github.com")
+    reader.look_at_repository()
+    reader.finish()
+    tokens = [env.get(name, "").strip() for name in TOKENS]
+    access = Access(api_url=api_url, repository=env["GITHUB_REPOSITORY"], tokens=tokens, say=say)
+    try:
+        return file_at(access, FILE, commit, most_bytes=MOST_BYTES, hurried=hurried)
+    except Absent:
+        raise BadInputs([NOT_THERE.format(FILE, commit[:7])]) from None
 
 
 def _base_of_others(env: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.github.client import GitHub
-from gpu_ci.github.history import Books
+from gpu_ci.github.history import History
 from gpu_ci.inputs.reader import CARRY_SECRETS
 from gpu_ci.inputs.start_inputs import StartInputs
 from gpu_ci.model.identity import Identity
@@ -93,15 +93,13 @@ def prepare(
 
 def _hold_to_budget(rental: Rental) -> None:
     """Look what the start and all beside it may cost. Raises OverBudget, BudgetUnknown."""
-    line, token = rental.github.line, rental.inputs.github.run_token
-    patience = Deadline.after(LEDGER_SECONDS, rental.clock)
-    books = Books.beside(line, rental.plan.identity.repository, token, patience)
-    books.spare(SPARED)
+    history = History.beside(rental.github, Deadline.after(LEDGER_SECONDS, rental.clock))
+    history.spare(SPARED)
     prospect = Prospect(
         inputs=rental.inputs,
         plan=rental.plan,
         provider=rental.provider,
-        books=books,
+        history=history,
         now=rental.clock.now(),
     )
     with workflow_commands.group("Budget"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import BudgetUnknown, CloudError, GitHubError
-from gpu_ci.github.history import Run
+from gpu_ci.github.client import Run
 from gpu_ci.ledger.read_ledger import month_of, read_ledger, read_run
 from gpu_ci.model.budget import Outlook, judge
 from gpu_ci.model.machine import Machine
@@ -16,7 +16,7 @@ from gpu_ci.providers import keeper
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gpu_ci.github.history import Books
+    from gpu_ci.github.history import History
     from gpu_ci.inputs.start_inputs import StartInputs
     from gpu_ci.ledger.read_ledger import Posting, Unread
     from gpu_ci.model.budget import Span
@@ -40,7 +40,7 @@ class Prospect:
     inputs: StartInputs
     plan: StartPlan
     provider: Provider
-    books: Books
+    history: History
     now: float
 
     @property
@@ -177,16 +177,19 @@ class Prospect:
         if number == IN_A_TERMINAL or self.inputs.budget.run is None:
             return ()
         try:
-            jobs = self.books.jobs(int(number))
+            jobs = self.history.jobs(int(number))
             began = min((job.started_at for job in jobs if job.began), default=self.now)
-            read = read_run(self.books, Run(id=int(number), workflow="", created_at=began), jobs)
+            run = Run(
+                id=int(number), attempt=1, status="in_progress", conclusion="", created_at=began
+            )
+            read = read_run(self.history, run, jobs)
         except GitHubError as error:
             raise _unreadable("What this run has cost so far", error) from error
         _refuse_unread(read.unreadable, "run")
         return read.postings
 
     def _month_postings(self) -> Sequence[Posting]:
-        ledger = read_ledger(self.books, month_of(self.now))
+        ledger = read_ledger(self.history, month_of(self.now))
         if ledger.gap:
             raise _unreadable("What this month has cost so far", ledger.gap) from ledger.gap
         if ledger.cut:

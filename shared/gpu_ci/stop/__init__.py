@@ -109,8 +109,7 @@ def _report(search: Search, holdings: Sequence[Holding]) -> None:
 
     times = None  # in a terminal there is no run, and nothing to ask
     if released and search.identity.run_id != IN_A_TERMINAL:
-        run_token, clock = search.inputs.github.run_token, search.deadline.clock
-        times = read_times(search.github, search.identity, run_token, clock)
+        times = read_times(search.github, search.identity, search.deadline.clock)
     bills = [make_bill(search, each, times, ended=each.name in ended) for each in released]
 
     for holding in holdings:

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import GitHubError
-from gpu_ci.github.history import Books
+from gpu_ci.github.history import History
 from gpu_ci.ledger.read_ledger import STOP
 from gpu_ci.ledger.split import Split, hosted_minutes, is_step_of, spans_of, split
 from gpu_ci.runtime.clock import Deadline
 
 if TYPE_CHECKING:
-    from gpu_ci.github.client import GitHub
-    from gpu_ci.github.history import Job
+    from gpu_ci.github.client import GitHub, Job
     from gpu_ci.model.identity import Identity
     from gpu_ci.model.machine import Machine
     from gpu_ci.release.still_needed import Asker
@@ -64,17 +63,17 @@ class Times:
         return RENAMED if step and not is_step_of(step, STOP) else ""
 
 
-def read_times(github: GitHub, identity: Identity, run_token: str, clock: Clock) -> Times:
+def read_times(github: GitHub, identity: Identity, clock: Clock) -> Times:
     """List the jobs of this attempt once; never raises, and never takes more than a few seconds.
 
     What that takes is not billed any more: `now` is when it began.
     """
     now = clock.now()
     patience = Deadline.after(PATIENCE, clock)
-    books = Books.beside(github.line, identity.repository, run_token, patience)
-    books.hurry(patience)
+    history = History.beside(github, patience)
+    history.hurry(patience)
     try:
-        jobs = tuple(books.jobs_of_attempt(identity.run_id, identity.attempt))
+        jobs = tuple(history.jobs_of_attempt(identity.run_id, identity.attempt))
     except GitHubError as error:
         return Times(identity=identity, now=now, why=str(error))
     return Times(identity=identity, now=now, jobs=jobs)
