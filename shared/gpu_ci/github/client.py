@@ -21,7 +21,6 @@ from gpu_ci.runtime.clock import growing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from gpu_ci.github.listings import Asking
     from gpu_ci.github.tokens import Credentials
     from gpu_ci.github.transport import Answer, Line
     from gpu_ci.runtime.clock import Deadline
@@ -392,7 +391,7 @@ class GitHub(Lines):
 
         return filtered(read)
 
-    def _asking(self, path: str, trim: Callable[[Any], Any], **query: str) -> Asking:
+    def _asking(self, path: str, trim: Callable[[Any], Any], **query: str) -> Callable[..., Answer]:
         def ask(**page: int) -> Answer:
             return self._tokens.ask(
                 ACTIONS, lambda line: line.get(path, trim=trim, **query, **page)

@@ -1,15 +1,16 @@
-"""How GitHub lists: page by page, a filtered listing not to its end, and with written times."""
+"""How GitHub lists: page by page, filtered no further than its limit, with times as text."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gpu_ci.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gpu_ci.github.client import Run
     from gpu_ci.github.transport import Answer
 
 PAGE: Final = 100
@@ -20,25 +21,7 @@ MOST_FILTERED: Final = 1000
 T = TypeVar("T")
 
 
-class Asking(Protocol):
-    """What asks for one page of a listing."""
-
-    def __call__(self, *, per_page: int, page: int) -> Answer: ...
-
-
-class Listed(Protocol):
-    """What a filtered listing is of: newest first, by `created_at` in seconds since the epoch."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def created_at(self) -> float: ...
-
-
-L = TypeVar("L", bound=Listed)
-
-
-def pages(ask: Asking, key: str, reader: Callable[[Any], T]) -> Iterator[T]:
+def pages(ask: Callable[..., Answer], key: str, reader: Callable[[Any], T]) -> Iterator[T]:
     """Yield the items of every page; the pages end where GitHub links no next one.
 
     `key` is where the items are in the JSON, "" where it is a bare list. `total_count` is not
@@ -53,20 +36,20 @@ def pages(ask: Asking, key: str, reader: Callable[[Any], T]) -> Iterator[T]:
     raise Unreachable(f"{answer.what}: GitHub gives more than {MOST_PAGES} pages.")
 
 
-def filtered(read: Callable[[str], Iterator[L]]) -> Iterator[L]:
-    """Yield what a filtered listing has, each once, also what lies behind GitHub's end of it.
+def filtered(read: Callable[[str], Iterator[Run]]) -> Iterator[Run]:
+    """Yield the runs of a filtered listing, newest first, each once, also those behind its end.
 
-    `read` gets the written time up to which to list, at first "" for all of it.
+    `read` lists up to a written time; the first one, "", is no limit.
     """
     known: set[int] = set()
     until = ""
     while True:
-        listed = list[L]()
-        for item in read(until):
-            listed.append(item)
-            if item.id not in known:
-                known.add(item.id)
-                yield item
+        listed: list[Run] = []
+        for run in read(until):
+            listed.append(run)
+            if run.id not in known:
+                known.add(run.id)
+                yield run
         if len(listed) < MOST_FILTERED:
             return
         before, until = until, written(listed[-1].created_at)
