@@ -30,6 +30,10 @@ settings.register_profile("suite", derandomize=True, deadline=None)
 settings.load_profile("suite")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; run by `sh shared/run check -m slow`")
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers a core for `-n auto`: most tests wait rather than compute."""
     return 2 * len(os.sched_getaffinity(0))
