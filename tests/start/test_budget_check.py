@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from tests.github.desk import RUN
 from tests.ledger.desk import DAY, NOON, add_job, entry, history, stopped
 
 from gpu_ci.errors import BudgetUnknown, CloudUnreachable, OverBudget
+from gpu_ci.ledger.read_ledger import read_ledger
 from gpu_ci.model.machine import Machine, Price, State
 from gpu_ci.providers import Candidate, Order
 from gpu_ci.start.budget_check import Prospect
@@ -282,6 +284,15 @@ def test_a_ledger_that_cannot_be_read_is_refused(desk: Desk, budget: str, path: 
     desk.add(answer(502, "bad gateway", path=path, times=None))
     with pytest.raises(BudgetUnknown, match="cannot be read, and so not held against the budget"):
         check(desk, World.of(budget=budget))
+
+
+def test_a_month_of_too_many_runs_is_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are not read may have cost anything."""
+    stopped(desk, entry(1.0))
+    short = partial(read_ledger, most_runs=1)
+    monkeypatch.setattr("gpu_ci.start.budget_check.read_ledger", short)
+    with pytest.raises(BudgetUnknown, match="The month has more than 1 runs"):
+        check(desk, World.of(budget="100/month"))
 
 
 def test_a_token_that_may_not_read_checks_is_told_so(desk: Desk) -> None:
