@@ -350,24 +350,28 @@ def figures(checkout: Path) -> dict[str, str]:
     lengths = house.lengths()
     p90 = lengths[int(len(lengths) * 0.9)]
     longest = f"{statistics.median(lengths):g} / {p90} / {lengths[-1]}"
-    twice = house.twice()
     rooms, files = circles(house.room_arrows), circles(house.file_arrows)
     arrows = sum(len(known) for known in house.room_arrows.values())
     sizes = {
         "rooms": str(len(house.room_arrows)),
         "arrows between rooms": str(arrows),
-        "circles of rooms, of files": f"{len(rooms)}, {len(files)}",
+        "circles of rooms": _counted([" ".join(each) for each in rooms]),
+        "circles of files": _counted([" ".join(each) for each in files]),
         "files, lines": f"{len(house.library)}, {house.lines(house.library.values()):,}",
         "functions": f"{len(lengths):,}",
         "lines of a function: median / p90 / longest": longest,
         "sandbox: files, lines": f"{len(house.sandbox)}, {house.lines(house.sandbox.values()):,}",
-        "module names that stand twice": str(len(twice)) + (f": {', '.join(twice)}" * bool(twice)),
+        "module names that stand twice": _counted(house.twice()),
     }
     told = {
         f"{story}: rooms / stays / climbs / returns": f"{walk}"
         for story, walk in walks(house).items()
     }
     return sizes | told
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(names)}" if names else "0"
 
 
 def main() -> None:
