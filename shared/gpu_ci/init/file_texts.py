@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
+from gpu_ci.profiles import trusted_file
 from gpu_ci.providers import SECRETS, Secret
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from gpu_ci.init.choices import Profile, Wanted
 
-PROFILES: Final = ".github/gpu-ci.yml"
+PROFILES: Final = trusted_file.FILE
 WORKFLOW: Final = ".github/workflows/gpu.yml"
 LIBRARY: Final = "org/gpu-ci"
 VERSION: Final = "v1"
