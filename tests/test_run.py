@@ -404,7 +404,7 @@ def test_what_sets_uv_up_has_few_packages_and_knows_where_they_are(tree: Tree, n
     assert isinstance(seen, dict)
     assert seen["GPU_CI_KEPT"] == str(tree.kept)
     [synced] = [line for line in tree.log if line.startswith("sync")]
-    assert synced.endswith("--no-install-project --only-group setup-uv")
+    assert synced.endswith("--no-install-workspace --only-group setup-uv")
 
 
 @pytest.mark.parametrize("arguments", [[], ["start", "--key", "x y"], ["no-such-command"]])
@@ -472,7 +472,7 @@ def test_only_the_named_providers_packages_are_installed(
     tree.env |= env
     paths = [str(tree.root / each) if each.endswith(".py") else each for each in arguments]
     tree.report(*paths)
-    options = f"-q --project {tree.root} --frozen --no-default-groups --no-install-project"
+    options = f"-q --project {tree.root} --frozen --no-default-groups --no-install-workspace"
     assert [line for line in tree.log if line.startswith("sync")] == [f"sync {options}{extras}"]
 
 
