@@ -16,6 +16,8 @@ from gpu_ci_sandbox.fake_aws import MOTO_SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+# The contract's assertions tell as much as those of a test file.
+pytest.register_assert_rewrite("gpu_ci_sandbox.contract")
 # moto reads these when it is imported, by whichever test comes first.
 os.environ.update(MOTO_SETTINGS)
 # A shell's background jobs ignore these, and what they start would too; tests send them.

@@ -21,7 +21,8 @@ from gpu_ci.inputs.start_inputs import StartInputs
 from gpu_ci.model.identity import Identity
 from gpu_ci.model.machine import Machine, Price, State
 from gpu_ci.model.tags import Tags
-from gpu_ci.providers import PROVIDERS, Candidate, Check, Keeper, Order, Provider, Secret
+from gpu_ci.providers import PROVIDERS, Candidate, Check, Keeper, Order, Provider
+from gpu_ci.providers.about import About, Secret
 from gpu_ci.runtime.clock import Deadline
 from gpu_ci.runtime.signals import Cancellation
 from gpu_ci.start.plan import plan_start
@@ -109,10 +110,11 @@ class FakeProvider(Provider):
     """Machines in a dictionary. A failure put into `failing` is raised by the method of that name
     until it is taken out; `refusals` are raised by one launch each."""
 
-    name: ClassVar[str] = "fake"
+    about: ClassVar[About] = About(
+        name="fake", title="Fake", class_path=f"{__name__}:FakeProvider", ends_itself=True
+    )
+    name: ClassVar[str] = about.name
     Options: ClassVar[type[Any]] = FakeOptions
-    keeps: ClassVar[bool] = False
-    secrets: ClassVar[Mapping[str, Secret]] = {}
 
     def __init__(self, options: FakeOptions, env: Mapping[str, str], clock: FakeClock) -> None:
         self.clock = clock
@@ -214,9 +216,15 @@ class FakeKeeper(FakeProvider, Keeper):
     it; `lasting` is how long a pause takes.
     """
 
-    name: ClassVar[str] = "keeper"
-    keeps: ClassVar[bool] = True
-    secrets: ClassVar[Mapping[str, Secret]] = {"KEEPER_KEY": Secret(words="a key", required=True)}
+    about: ClassVar[About] = About(
+        name="keeper",
+        title="Keeper",
+        class_path=f"{__name__}:FakeKeeper",
+        ends_itself=True,
+        keeps=True,
+        secrets={"KEEPER_KEY": Secret(words="a key", required=True)},
+    )
+    name: ClassVar[str] = about.name
 
     def __init__(self, options: FakeOptions, env: Mapping[str, str], clock: FakeClock) -> None:
         super().__init__(options, env, clock)
@@ -358,7 +366,7 @@ class FakeGitHub(GitHub):
 def fakes_known() -> AbstractContextManager[object]:
     """Let the inputs name the providers of this file, as `fake` and `keeper`."""
     made = (FakeProvider, FakeKeeper)
-    return mock.patch.dict(PROVIDERS, {one.name: f"{__name__}:{one.__name__}" for one in made})
+    return mock.patch.dict(PROVIDERS, {one.name: one.about for one in made})
 
 
 def kept_env(**inputs: str) -> dict[str, str]:

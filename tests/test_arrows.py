@@ -171,7 +171,9 @@ def test_the_parts_of_a_story_do_not_know_it(name: str) -> None:
 def test_providers_do_not_know_each_other() -> None:
     """One cloud is one module or one package."""
     clouds = {name for name in MODULES if name.startswith("gpu_ci.providers.")}
-    shared_by_all = {"gpu_ci.providers.defaults", "gpu_ci.providers.http"}
+    shared_by_all = {
+        f"gpu_ci.providers.{name}" for name in ("about", "defaults", "entry_points", "http")
+    }
     for name in clouds - shared_by_all:
         own = ".".join(name.split(".")[:3])
         others = {each for each in clouds - shared_by_all if ".".join(each.split(".")[:3]) != own}

@@ -10,13 +10,14 @@ import pytest
 import yaml
 from tests.shown_defaults import is_in_form, shown_default
 
-from gpu_ci.providers import PROVIDERS, SECRETS
+from gpu_ci.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # How a step gets at a cloud without a stored key: the action that logs in, and our input for it.
 LOGINS = {"ec2": ("aws-actions/configure-aws-credentials@", "role-to-assume", "aws-role")}
+SECRETS = [each.secrets for each in PROVIDERS.values()]
 # The secrets with which a step asks GitHub, whatever its provider.
 OF_GITHUB = ("github-token", "app-private-key")
 ROOT = Path(__file__).parents[1]
@@ -163,7 +164,7 @@ ASKING_FOR_SECRETS = sorted({name for name, _, _ in AT_CLOUDS} | {"gpu-job.yml"}
 
 def filled_in(variable: str) -> str:
     """Return what a step has for a variable; what a login has set comes before what is stored."""
-    secret = next(each[variable] for each in SECRETS.values() if variable in each)
+    secret = next(each[variable] for each in SECRETS if variable in each)
     stored = f"secrets.{secret.taken_as}"
     return f"${{{{ {stored if secret.required else f'env.{variable} || {stored}'} }}}}"
 
@@ -172,7 +173,7 @@ def filled_in(variable: str) -> str:
 def test_a_step_that_asks_a_cloud_has_the_secrets_of_each(name: str, job: str, place: int) -> None:
     """Only the run knows which cloud it is, and a stop without its key leaves a machine billed."""
     step = jobs(name)[job]["steps"][place]
-    taken = [v for each in SECRETS.values() for v, secret in each.items() if secret.taken_as]
+    taken = [v for each in SECRETS for v, secret in each.items() if secret.taken_as]
     found = {variable: step.get("env", {}).get(variable) for variable in taken}
     assert found == {variable: filled_in(variable) for variable in taken}
 
@@ -209,14 +210,14 @@ def test_every_login_is_known() -> None:
     assert set(LOGINS) == {
         provider
         for provider in PROVIDERS
-        if any(each.taken_as and not each.required for each in SECRETS[provider].values())
+        if any(each.taken_as and not each.required for each in PROVIDERS[provider].secrets.values())
     }
 
 
 @pytest.mark.parametrize("name", ASKING_FOR_SECRETS)
 def test_the_secrets_of_each_cloud_can_be_given(name: str) -> None:
     """None has to be: a caller gives those of one cloud."""
-    taken = {secret.taken_as for each in SECRETS.values() for secret in each.values()} - {""}
+    taken = {secret.taken_as for each in SECRETS for secret in each.values()} - {""}
     asked_secrets = called(name)["secrets"]
     assert set(asked_secrets) == {*OF_GITHUB, *taken}
     assert [each for each, spec in asked_secrets.items() if spec["required"]] == []

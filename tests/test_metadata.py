@@ -26,7 +26,7 @@ from gpu_ci.inputs.watchdog_inputs import WatchdogInputs
 from gpu_ci.model.budget import Budget
 from gpu_ci.profiles.keys import KEYS
 from gpu_ci.profiles.schema import meaning
-from gpu_ci.providers import PROVIDERS, SECRETS, provider_class
+from gpu_ci.providers import PROVIDERS, provider_class
 from gpu_ci.setup_uv.exports import MISLEADING, Exports
 from gpu_ci.setup_uv.folders import Choosing, Folders
 from gpu_ci.setup_uv.host import OF_THE_WORKFLOW, Host
@@ -37,7 +37,7 @@ from gpu_ci.watchdog.waits import OURS as OUR_LABELS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gpu_ci.providers import Secret
+    from gpu_ci.providers.about import Secret
 
 ROOT = Path(__file__).parents[1]
 ALL = sorted(path.parent.name for path in ROOT.glob("action-*/action.yml"))
@@ -519,7 +519,7 @@ def named_providers(user: Mapping[str, Any]) -> list[str]:
 
 def required_secrets(user: Mapping[str, Any]) -> list[tuple[str, Secret]]:
     """Return the secrets, by their variables, without which a step or a call can ask no cloud."""
-    found = [pair for each in named_providers(user) for pair in SECRETS[each].items()]
+    found = [pair for each in named_providers(user) for pair in PROVIDERS[each].secrets.items()]
     return [(name, secret) for name, secret in found if secret.required]
 
 

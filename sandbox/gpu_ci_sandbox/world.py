@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import EnvironmentBroken
-from gpu_ci.providers.local import Local, LocalOptions
+from gpu_ci.providers.local.local_provider import Local, LocalOptions
 from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline, every
 from gpu_ci_sandbox.action_step import Result, Step, begin
 from gpu_ci_sandbox.fake_github.annotations import Annotator

@@ -30,7 +30,7 @@ Inputs = type[StartInputs | StopInputs | WatchdogInputs]
 TOKEN = "ghp_averysecrettokenindeed"
 PEM = "-----BEGIN KEY-----\nc2VjcmV0\n-----END KEY-----"
 SECRETS = [TOKEN, PEM, *PEM.splitlines()[1:2]]
-OF_PROVIDERS = [secret for name in PROVIDERS for secret in provider_class(name).secrets]
+OF_PROVIDERS = [secret for about in PROVIDERS.values() for secret in about.secrets]
 
 # Values that come close to being right, besides any text at all.
 NEARLY: dict[str, list[str]] = {
@@ -359,7 +359,7 @@ def test_only_what_is_required_must_be_there(provider: str) -> None:
 
 def required(provider: str) -> list[str]:
     """Return the variables without which the provider cannot be asked anything."""
-    secrets = provider_class(provider).secrets
+    secrets = PROVIDERS[provider].secrets
     return [name for name, secret in secrets.items() if secret.required]
 
 

@@ -11,6 +11,7 @@ from gpu_ci.boot.script import Place
 from gpu_ci.errors import Absent, CloudError
 from gpu_ci.github.client import GitHub, Job, Run, Runner
 from gpu_ci.model.machine import Machine, State
+from gpu_ci.providers.about import About
 from gpu_ci.runtime.clock import Deadline, every
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class ModelGitHub(GitHub):
 class ModelKeeper:
     """The machine of the world, as one process may use it: what a start or a stop asks a `Keeper`."""
 
-    name: ClassVar[str] = "model"
-    keeps: ClassVar[bool] = True
+    about: ClassVar[About] = About(name="model", title="Model", ends_itself=False, keeps=True)
+    name: ClassVar[str] = about.name
 
     def __init__(self, process: Process) -> None:
         self.process, self.world = process, process.world

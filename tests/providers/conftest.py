@@ -5,23 +5,22 @@ from __future__ import annotations
 import functools
 import os
 import time
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import botocore.loaders
 import botocore.session
 import pytest
 from tests.fakes import FakeClock
 
-from gpu_ci.model.identity import Identity
-from gpu_ci.model.tags import Tags
 from gpu_ci.providers import Candidate, Order, Provider
-from gpu_ci.providers.ec2 import Ec2, Ec2Options
-from gpu_ci.providers.jarvislabs import JarvisLabs
+from gpu_ci.providers.ec2.ec2_provider import Ec2, Ec2Options
+from gpu_ci.providers.jarvislabs.jarvislabs_provider import JarvisLabs
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
-from gpu_ci.providers.local import Local, LocalOptions
+from gpu_ci.providers.local.local_provider import Local, LocalOptions
 from gpu_ci.runtime.clock import SYSTEM_CLOCK
 from gpu_ci_sandbox import faults as f
+from gpu_ci_sandbox.contract import tags_of
 from gpu_ci_sandbox.fake_aws import Aws
 from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
 
@@ -30,63 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gpu_ci.model.machine import Machine
-
-TAGS = Tags(
-    name="",
-    label="gpu-ci-77-1-test-abc1230123-0-x7",
-    repository="octo/widgets",
-    run_id="77",
-    attempt="1",
-    key="test",
-    scope="repos/octo/widgets",
-    starter="4711",
-    runner_id=12,
-    expires_at=1_900_000_000,
-)
-
-
-def tags_of(index: int = 0, **changed: Any) -> Tags:
-    """Return `TAGS` with other fields, and the name that the index-th machine of that start has."""
-    tags = replace(TAGS, **changed)
-    identity = Identity(
-        repository=tags.repository,
-        run_id=tags.run_id,
-        attempt=tags.attempt,
-        key=tags.key,
-        scope=tags.scope,
-    )
-    return replace(tags, name=tags.name or identity.name(index))
-
-
-class World(Protocol):
-    """What the contract test needs of a provider's cloud.
-
-    `tags_are_kept` says that the cloud holds a machine's tags and the time of its launch; one that
-    does not knows what the name tells.
-    """
-
-    tags_are_kept: bool
-
-    def provider(self) -> Provider:
-        """Make the provider anew, as another process would."""
-
-    def order(self, index: int = 0, **tags: Any) -> Order:
-        """An order that succeeds, for the index-th machine, by tags that differ from `TAGS`."""
-
-    def live(self) -> int:
-        """Say how many machines are really there, without asking the provider."""
-
-    def contacts(self) -> int:
-        """Say how often the cloud has been asked anything."""
-
-    def lose_next_answer(self) -> None:
-        """Let the next create call succeed without its caller being told, where that can be."""
-
-    def break_a_region(self) -> bool:
-        """Let one region answer nothing; False where there are no regions to break."""
-
-    def hang(self) -> None:
-        """Let no call be answered any more, where that can be."""
+    from gpu_ci_sandbox.contract import World
 
 
 @pytest.fixture

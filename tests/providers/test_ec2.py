@@ -23,7 +23,7 @@ from gpu_ci.errors import (
 )
 from gpu_ci.model.machine import State
 from gpu_ci.providers import Candidate, Check, Order
-from gpu_ci.providers.ec2 import Ec2, Ec2Options
+from gpu_ci.providers.ec2.ec2_provider import Ec2, Ec2Options
 from gpu_ci.providers.ec2.image import architecture
 from gpu_ci.providers.ec2.launch_request import USER_DATA_LIMIT, user_data
 from gpu_ci.providers.ec2.places import split_region

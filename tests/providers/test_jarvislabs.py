@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.providers.conftest import JarvisLabsWorld
 
     from gpu_ci.providers import Order
-    from gpu_ci.providers.jarvislabs import JarvisLabs
+    from gpu_ci.providers.jarvislabs.jarvislabs_provider import JarvisLabs
     from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
 
 CREATE = "templates/.*/create"

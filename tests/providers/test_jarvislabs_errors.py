@@ -18,8 +18,9 @@ from gpu_ci.errors import (
     WrongHere,
     WrongRequest,
 )
-from gpu_ci.providers.jarvislabs.api import HOSTS, Api, Call
-from gpu_ci.providers.jarvislabs.api_errors import message, refusal, succeeded
+from gpu_ci.providers.http import Call, message
+from gpu_ci.providers.jarvislabs.api import HOSTS, Api
+from gpu_ci.providers.jarvislabs.api_errors import refusal, succeeded
 from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:

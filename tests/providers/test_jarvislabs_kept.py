@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from gpu_ci.model.machine import Machine
     from gpu_ci.providers import Order
-    from gpu_ci.providers.jarvislabs import JarvisLabs
-    from gpu_ci.providers.jarvislabs.api import Call
+    from gpu_ci.providers.http import Call
+    from gpu_ci.providers.jarvislabs.jarvislabs_provider import JarvisLabs
     from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs as Cloud
     from gpu_ci_sandbox.fake_jarvislabs import MachineRecord
 
@@ -702,7 +702,7 @@ def test_in_a_hurry_keeping_ends_too(
     provider: JarvisLabs, jarvislabs: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No call about a kept machine outlasts a cancel, even if nobody answers."""
-    monkeypatch.setattr("gpu_ci.providers.jarvislabs.api.HURRY_SECONDS", 0.3)
+    monkeypatch.setattr("gpu_ci.providers.http.HURRY_SECONDS", 0.3)
     paused(jarvislabs, status="Running")
     machine = kept(provider)
     provider.hurry()

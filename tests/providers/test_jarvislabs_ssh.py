@@ -22,7 +22,7 @@ from gpu_ci.boot.script import Boot, Registration, RunnerBuild, render
 from gpu_ci.errors import CloudError, CloudUnreachable, WrongRequest
 from gpu_ci.model.machine import State
 from gpu_ci.providers import Candidate, Order
-from gpu_ci.providers.jarvislabs import JarvisLabs
+from gpu_ci.providers.jarvislabs.jarvislabs_provider import JarvisLabs
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
 from gpu_ci.providers.jarvislabs.ssh import Address, address_of, run_as_root
 from gpu_ci.providers.jarvislabs.startup_text import starting, taking_over

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gpu_ci.errors import BadInputs
 from gpu_ci.inputs.reader import CARRY_SECRETS
-from gpu_ci.providers import PROVIDERS, provider_class
+from gpu_ci.providers import PROVIDERS
 from gpu_ci.runtime import workflow_commands
 from gpu_ci_sandbox.action_step import masks_in, read_commands
 
@@ -85,7 +85,7 @@ def test_every_line_of_a_secret_is_masked(capsys: pytest.CaptureFixture[str]) ->
         "INPUT_GITHUB_TOKEN",
         "INPUT_APP_PRIVATE_KEY",
         "GPU_CI_RUN_TOKEN",
-        *(secret for name in PROVIDERS for secret in provider_class(name).secrets),
+        *(secret for about in PROVIDERS.values() for secret in about.secrets),
     ],
 )
 def test_every_secret_is_masked(capsys: pytest.CaptureFixture[str], name: str) -> None:

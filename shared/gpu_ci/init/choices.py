@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from gpu_ci.errors import BadInputs
 from gpu_ci.init.checkout import CIRUN
 from gpu_ci.init.cirun_yml import read_cirun
 from gpu_ci.profiles.read_profile import NAME
-from gpu_ci.providers import PROVIDERS, SECRETS, provider_class
+from gpu_ci.providers import PROVIDERS, provider_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 # A profile's values by their keys; several values are a list.
 Profile = Mapping[str, str | list[str]]
-REGION: Final = "us-east-1"
-# It has one type, which is not named.
-ONE_TYPE: Final = "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +97,11 @@ def _asked(flags: Flags, env: Mapping[str, str], questions: _Questions) -> Mappi
     if provider not in PROVIDERS:
         raise BadInputs([f"--provider is {provider!r}; it must be one of {names}."])
     profile: dict[str, str | list[str]] = {"provider": provider}
-    machines = [] if provider == ONE_TYPE else _machines(provider, flags, questions)
+    machines = [] if PROVIDERS[provider].one_type else _machines(provider, flags, questions)
     if machines:
         profile["machine"] = machines if machines[1:] else machines[0]
-    if provider == "ec2":
-        profile["region"] = env.get("AWS_REGION") or env.get("AWS_DEFAULT_REGION") or REGION
+    if region := _region(provider, env):
+        profile["region"] = region
     name = flags.profile or _slug(next(iter(machines), provider))
     if not re.fullmatch(NAME, name):
         raise BadInputs([f"--profile is {name!r}; a name is letters, digits, dots, - and _."])
@@ -113,7 +110,14 @@ def _asked(flags: Flags, env: Mapping[str, str], questions: _Questions) -> Mappi
 
 def _is_at_hand(env: Mapping[str, str], provider: str) -> bool:
     """Say whether a secret is set without which the provider cannot be asked."""
-    return any(each.required and env.get(name) for name, each in SECRETS[provider].items())
+    return any(env.get(name) for name in PROVIDERS[provider].required)
+
+
+def _region(provider: str, env: Mapping[str, str]) -> str:
+    """Return the region that the environment has for the provider, else its default, "" for none."""
+    about = PROVIDERS[provider]
+    found = next(filter(None, map(env.get, about.region_variables)), None)
+    return found or about.default_region
 
 
 def _machines(provider: str, flags: Flags, questions: _Questions) -> list[str]:

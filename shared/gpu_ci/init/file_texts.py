@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import yaml
 
 from gpu_ci.profiles import trusted_file
-from gpu_ci.providers import SECRETS, Secret
+from gpu_ci.providers import PROVIDERS
+from gpu_ci.providers.about import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +110,7 @@ def secrets(provider: str) -> Mapping[str, Secret]:
 
     A provider that requires none has all that stand in for its login.
     """
-    taken = {name: each for name, each in SECRETS[provider].items() if each.taken_as}
+    taken = {name: each for name, each in PROVIDERS[provider].secrets.items() if each.taken_as}
     required = {name: each for name, each in taken.items() if each.required}
     return {**OF_GITHUB, **(required or taken)}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self
 
 from gpu_ci.inputs.reader import Reader
-from gpu_ci.providers import PROVIDERS
+from gpu_ci.providers import is_provider, provider_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,8 +92,8 @@ class GateReader(Reader):
     def known_provider(self, name: str) -> str:
         """Read a provider; here its secrets need not be there, and a profile may name it later."""
         text = self.text(name)
-        if text and text not in PROVIDERS:
-            self.problem(f"{name} is {text!r}; it must be one of {', '.join(PROVIDERS)}.")
+        if text and not is_provider(text):
+            self.problem(f"{name} is {text!r}; it must be one of {', '.join(provider_names())}.")
         return text
 
     def role(self, name: str) -> str:

@@ -11,22 +11,36 @@ from typing import TYPE_CHECKING, Any
 from gpu_ci.errors import BadInputs
 from gpu_ci.model.budget import Budget
 from gpu_ci.model.machine import Machine, from_handle
-from gpu_ci.providers import PROVIDERS, SECRETS, provider_class, read_options
+from gpu_ci.providers import (
+    PROVIDERS,
+    about,
+    is_provider,
+    provider_class,
+    provider_names,
+    read_options,
+    secret_variables,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 KEY_LIMIT = 100
 
 
+OF_GITHUB = ("INPUT_GITHUB_TOKEN", "INPUT_APP_PRIVATE_KEY", "GPU_CI_RUN_TOKEN")
+
+
+class _CarrySecrets:
+    """Yields the variables anew each time: providers of other packages are looked up when asked."""
+
+    def __iter__(self) -> Iterator[str]:
+        yield from OF_GITHUB
+        yield from secret_variables()
+
+
 # The variables that carry secrets into a step, whichever its provider is: all are masked.
-CARRY_SECRETS = (
-    "INPUT_GITHUB_TOKEN",
-    "INPUT_APP_PRIVATE_KEY",
-    "GPU_CI_RUN_TOKEN",
-    *(name for of_a_provider in SECRETS.values() for name in of_a_provider),
-)
+CARRY_SECRETS: Iterable[str] = _CarrySecrets()
 
 
 WITHOUT_CREDENTIALS = (
@@ -161,31 +175,30 @@ class Reader:
 
     def provider(self, name: str) -> str:
         text = self.text(name)
-        if text in PROVIDERS:
+        if is_provider(text):
             self._need_secrets(text)
             return text
         problem = f"{name} is {text!r}" if text else f"{name} is missing"
-        self.problem(f"{problem}; it must be one of {', '.join(PROVIDERS)}.")
+        self.problem(f"{problem}; it must be one of {', '.join(provider_names())}.")
         return ""
 
     def providers(self, name: str) -> tuple[str, ...]:
         """Read a list of providers, each with the secrets that it needs."""
         given = self.several(name)
-        for unknown in (each for each in given if each not in PROVIDERS):
-            self.problem(f"{name}: {unknown!r} is none of {', '.join(PROVIDERS)}.")
-        known = tuple(each for each in given if each in PROVIDERS)
+        known = tuple(filter(is_provider, given))
+        for unknown in (each for each in given if each not in known):
+            self.problem(f"{name}: {unknown!r} is none of {', '.join(provider_names())}.")
         self._need_secrets(*known)
         return known
 
     def _need_secrets(self, *providers: str) -> None:
         for each in providers:
-            needed = [n for n, secret in provider_class(each).secrets.items() if secret.required]
-            self.missing += [name for name in needed if not self.env.get(name)]
+            self.missing += [name for name in about(each).required if not self.env.get(name)]
 
     @staticmethod
     def keeps(provider: str) -> bool:
         """Say whether the provider keeps named machines; False for one that is not known."""
-        return bool(provider) and provider_class(provider).keeps
+        return bool(provider) and about(provider).keeps
 
     def machine_name(self, provider: str) -> str:
         """Read the name of a kept machine, which is a runner's name too."""

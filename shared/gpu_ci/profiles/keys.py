@@ -9,7 +9,6 @@ from gpu_ci.inputs.reader import input_names
 from gpu_ci.inputs.start_inputs import StartInputs
 from gpu_ci.inputs.stop_inputs import RELEASES, StopInputs
 from gpu_ci.providers import PROVIDERS
-from gpu_ci.providers import SECRETS as OF_PROVIDERS
 
 Kind = Literal["text", "whole", "minutes", "several", "choice", "options"]
 
@@ -17,7 +16,7 @@ Kind = Literal["text", "whole", "minutes", "several", "choice", "options"]
 SECRETS: Final = (
     "github-token",
     "app-private-key",
-    *(name.lower().replace("_", "-") for each in OF_PROVIDERS.values() for name in each),
+    *(name.lower().replace("_", "-") for each in PROVIDERS.values() for name in each.secrets),
 )
 # The inputs of action-start that a profile may give. A new input is none of them until it is named
 # here, and those that are have no default in action.yml, which would outrank every profile.

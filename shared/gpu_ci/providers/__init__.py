@@ -1,18 +1,20 @@
 """The contract of a provider, the list of them all, and how one is made.
 
-A provider is one module with one class. It knows its cloud and nothing of GitHub. To add one: write
-the class, add it to `PROVIDERS` and `SECRETS`, give the contract test in `tests/providers/` a world
-for it.
+A provider is one class, and `About` it. It knows its cloud and nothing of GitHub. In this package
+it is a folder whose `__init__` has the declaration alone, so that each step can read all of them;
+other packages name their class by an entry point. `docs/how-to/own-provider.md` shows both ways.
 """
 
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, cast
 
-from gpu_ci.errors import BadInputs
+from gpu_ci.errors import BadInputs, EnvironmentBroken
+from gpu_ci.providers import ec2, entry_points, jarvislabs, local
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from gpu_ci.boot.script import Place
     from gpu_ci.model.machine import Machine, Price, State
     from gpu_ci.model.tags import Tags
+    from gpu_ci.providers.about import About
     from gpu_ci.runtime.clock import Clock
 
 
@@ -77,27 +80,19 @@ class Check:
     cure: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Secret:
-    """What an environment variable carries that must not be shown.
-
-    The shipped workflows take it as a secret of the name `taken_as`, "" where none takes it.
-    `words` tell a user what it is. A cloud cannot be asked anything without one that is `required`;
-    the others are for some users only, or stand in for a login.
-    """
-
-    taken_as: str = ""
-    words: str
-    required: bool = False
-
-
 class Provider(Protocol):
-    """What every provider does. `tests/providers/test_contract.py` holds all of them to it.
+    """What every provider does. `gpu_ci_sandbox.contract` holds all of them to it, and
+    `gpu_ci.providers.defaults` has the answers of a plain one.
 
     Errors are the classes of `gpu_ci.errors` below `CloudError`, each with its cure in words.
     """
 
+    about: ClassVar[About]
+    """What it says about itself."""
+
     name: ClassVar[str]
+    """That of `about`."""
+
     Options: ClassVar[type[Any]]
     """A frozen dataclass of strings, integers, booleans and tuples of strings, all with defaults:
     what `provider-options` may hold for this provider, written with underscores or hyphens."""
@@ -107,12 +102,6 @@ class Provider(Protocol):
 
     default_regions: Sequence[str]
     """Regions to ask in when the user names none, from the SDK's own environment."""
-
-    keeps: ClassVar[bool]
-    """Whether it is a `Keeper`."""
-
-    secrets: ClassVar[Mapping[str, Secret]]
-    """Its own of `SECRETS`: each environment variable that may carry a secret of its cloud."""
 
     def __init__(self, options: Any, env: Mapping[str, str], clock: Clock) -> None:
         """Take options and environment; no I/O, no import of an SDK."""
@@ -150,7 +139,11 @@ class Provider(Protocol):
 
     def state(self, machine: Machine) -> State:
         """Say how the machine is. One that the cloud no longer knows is GONE, except in the first
-        two minutes after its launch, when clouds may not know it yet: then it is PENDING."""
+        two minutes after its launch, when clouds may not know it yet: then it is PENDING.
+
+        One that this process has released is ENDING or GONE at once, however young it is: a cloud
+        whose list drops ended machines has to be asked for it by its id, or the release noted.
+        """
 
     def release(self, machine: Machine) -> None:
         """End the machine, and return when the cloud says that it is no longer billed.
@@ -214,52 +207,57 @@ class Keeper(Provider, Protocol):
         """Return what the machine costs while it is paused, None where no source answers."""
 
 
-PROVIDERS: Final[Mapping[str, str]] = {
-    "ec2": "gpu_ci.providers.ec2:Ec2",
-    "jarvislabs": "gpu_ci.providers.jarvislabs:JarvisLabs",
-    "local": "gpu_ci.providers.local:Local",
+PROVIDERS: Final[dict[str, About]] = {
+    each.name: each for each in (ec2.ABOUT, jarvislabs.ABOUT, local.ABOUT)
 }
+"""The providers of this package. Every name that may be given is known by `provider_names`."""
 
 
-# Here and not in the classes, because each step masks them all and loads one provider at most.
-SECRETS: Final[Mapping[str, Mapping[str, Secret]]] = {
-    "ec2": {
-        "AWS_ACCESS_KEY_ID": Secret(
-            taken_as="aws-access-key-id",
-            words="of a user who may run and end instances; or no key at all, and aws-role in the "
-            "profile",
-        ),
-        "AWS_SECRET_ACCESS_KEY": Secret(
-            taken_as="aws-secret-access-key",
-            words="the other half of it",
-        ),
-        # Nobody stores keys that end within hours: a login sets it.
-        "AWS_SESSION_TOKEN": Secret(words="the third part of temporary keys"),
-    },
-    "jarvislabs": {
-        "JL_API_KEY": Secret(
-            taken_as="jl-api-key",
-            words="the key of your JarvisLabs account (Settings, API Keys)",
-            required=True,
-        ),
-        "JL_SSH_KEY": Secret(words="a private key whose public half is in your JarvisLabs account"),
-    },
-    "local": {},
-}
+def provider_names() -> list[str]:
+    """Return the name of every provider: those of this package, then those of other ones."""
+    return [*PROVIDERS, *(name for name in entry_points.installed() if name not in PROVIDERS)]
+
+
+def is_provider(name: str) -> bool:
+    """Say whether there is a provider of this name."""
+    return name in PROVIDERS or name in entry_points.installed()
+
+
+def about(name: str) -> About:
+    """Return what a provider says about itself; one of another package is loaded for it.
+
+    Raises KeyError for a name that nobody has, EnvironmentBroken where it cannot be loaded.
+    """
+    return PROVIDERS[name] if name in PROVIDERS else provider_class(name).about
+
+
+def provider_class(name: str) -> type[Provider]:
+    """Return the class of a provider. Raises KeyError and EnvironmentBroken, as `about` does."""
+    if name not in PROVIDERS:
+        return entry_points.load(name)
+    module, _, attribute = PROVIDERS[name].class_path.partition(":")
+    found: type[Provider] = getattr(import_module(module), attribute)
+    return found
+
+
+def secret_variables() -> list[str]:
+    """Return every environment variable that may carry a secret of a provider that is installed.
+
+    A provider of another package that cannot be loaded has none: a step that names it ends with
+    the reason, and one that does not must not fail for it.
+    """
+    names: list[str] = []
+    for name in provider_names():
+        with suppress(EnvironmentBroken):
+            names += about(name).secrets
+    return names
 
 
 def keeper(provider: Provider) -> Keeper:
     """Return the same provider as one that keeps machines. Raises TypeError when it is none."""
-    if not provider.keeps:
+    if not provider.about.keeps:
         raise TypeError(f"{provider.name} keeps no machines")
     return cast("Keeper", provider)
-
-
-def provider_class(name: str) -> type[Provider]:
-    """Return the class of a provider in `PROVIDERS`. Raises KeyError for another name."""
-    module, _, attribute = PROVIDERS[name].partition(":")
-    found: type[Provider] = getattr(import_module(module), attribute)
-    return found
 
 
 def read_options(options_class: type[Any], given: Mapping[str, Any]) -> Any:

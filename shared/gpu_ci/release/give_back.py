@@ -189,9 +189,17 @@ class Releaser:
             where = holding.machine.told() if holding.machine else holding.name
             holding.troubles.append(
                 f"Machine {where} could not be given back. {error} Look for it in the cloud's "
-                f"console by its name, {holding.name}; where it can (not at JarvisLabs), it ends "
-                "itself when its idle time is over."
+                f"console by its name, {holding.name}; {self._ends_itself()}"
             )
+
+    def _ends_itself(self) -> str:
+        about = self.provider.about
+        if about.ends_itself:
+            return "it ends itself when its idle time is over."
+        return (
+            f"a machine at {about.title} cannot end itself, and is billed until a stop or the "
+            "watchdog ends it."
+        )
 
     def _is_over(self, machine: Machine) -> bool:
         try:

@@ -248,7 +248,7 @@ class Watchdog:
                 report=self.report,
             )
             for provider in self.providers.values()
-            if provider.keeps
+            if provider.about.keeps
         ]
         registrations = Registrations(
             github=self.github,

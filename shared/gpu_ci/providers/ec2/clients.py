@@ -9,6 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gpu_ci.errors import CloudUnreachable, EnvironmentBroken
+from gpu_ci.providers.ec2 import ABOUT
 from gpu_ci.providers.ec2.aws_errors import may_pass, sort
 from gpu_ci.runtime.clock import Aside, Deadline, aside, growing
 
@@ -184,7 +185,7 @@ def _botocore_errors() -> tuple[type[Exception], ...]:
     except ImportError as error:
         raise EnvironmentBroken(
             "The provider ec2 needs the package boto3, which is not installed.",
-            "Install the extra `aws`: pip install 'gpu-ci[aws]', or uv sync --extra aws.",
+            ABOUT.install,
         ) from error
     return (BotoCoreError, ClientError, ResponseParserError)
 

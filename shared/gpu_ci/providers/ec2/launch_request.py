@@ -9,7 +9,7 @@ from gpu_ci.errors import WrongRequest
 
 if TYPE_CHECKING:
     from gpu_ci.providers import Order
-    from gpu_ci.providers.ec2 import Ec2Options
+    from gpu_ci.providers.ec2.ec2_provider import Ec2Options
     from gpu_ci.providers.ec2.image import Image
 
 # "User data is limited to 16 KB, in raw form, before it is base64-encoded" (EC2 User Guide,

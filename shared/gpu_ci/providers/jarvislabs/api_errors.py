@@ -7,17 +7,17 @@ one of several places. (Shapes as the vendor's client 0.2.19 reads them.)
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from gpu_ci.errors import (
-    CloudUnreachable,
-    NoCapacity,
-    NoSuchMachine,
-    NotPermitted,
-    QuotaExceeded,
-    WrongHere,
-    WrongRequest,
+from gpu_ci.errors import NoCapacity, NotPermitted, QuotaExceeded, WrongHere
+from gpu_ci.providers.http import (
+    Cures,
+    Passing,
+    Service,
+    by_status,
+    may_pass,
+    message,
+    refused,
 )
 
 if TYPE_CHECKING:
@@ -38,16 +38,22 @@ BALANCE_CURE: Final = (
 CAPACITY_CURE: Final = (
     "Name further types under machine, other regions or the other market, or try again later."
 )
+MACHINE_CURE: Final = "Look for the machine by its name at https://jarvislabs.ai."
 REQUEST_CURE: Final = "Correct the inputs machine, image, disk-gb or provider-options."
-LISTED: Final = 300
-
-
-class Passing(CloudUnreachable):
-    """A trouble that may be over in a moment; `after` is how many seconds we are asked to wait."""
-
-    def __init__(self, what: str, cure: str = NETWORK_CURE, *, after: float = 0.0) -> None:
-        super().__init__(what, cure)
-        self.after = after
+SERVICE: Final = Service(
+    title="JarvisLabs",
+    root="https://backendn.jarvislabs.net",
+    key_variable="JL_API_KEY",
+    root_variable="JL_API_URL",
+    cures=Cures(
+        network=NETWORK_CURE,
+        key=KEY_CURE,
+        owner=OWNER_CURE,
+        funds=BALANCE_CURE,
+        machine=MACHINE_CURE,
+        request=REQUEST_CURE,
+    ),
+)
 
 
 def succeeded(data: Any) -> bool | None:
@@ -67,45 +73,14 @@ def rows(data: Any, name: str) -> list[dict[str, Any]]:
     return listed
 
 
-def message(data: Any) -> str:
-    """Return the words of an error, on one line and shortened; "" where there are none."""
-    if not isinstance(data, dict):
-        return ""
-    words = (_words(data.get(name)) for name in ("message", "error", "detail", "error_message"))
-    return next(filter(None, words), "")[:LISTED]
-
-
-def _words(said: Any) -> str:
-    match said:
-        case str():
-            text = " ".join(said.split())
-            return "" if text == "None" else text  # what an answer without an error says
-        case list():
-            return "; ".join(filter(None, map(_finding, said)))
-        case dict():
-            return _words(said.get("message"))
-        case _:
-            return ""
-
-
-def _finding(item: Any) -> str:
-    """Return one finding of a validation: where, and what is wrong with it."""
-    if not isinstance(item, dict):
-        return _words(item)
-    where = ".".join(map(str, item.get("loc") or []))
-    return f"{where}: {_words(item.get('msg'))}" if where else _words(item.get("msg"))
-
-
 def refusal(doing: str, status: int, data: Any, after: float = 0.0) -> CloudError:
     """Return the error for an answer that is none of success; `doing` is what was asked for."""
-    said = message(data)
-    reason = f'"{said}"' if said else "without a reason"
-    what = f"JarvisLabs did not {doing}: it answered {status}, {reason}."
-    if _may_pass(status):
-        return Passing(what, after=after)
+    what = refused(SERVICE, doing, status, data)
+    if may_pass(status):
+        return Passing(what, NETWORK_CURE, after=after)
     if types := _types(data):
         return WrongHere(what, f"Name one of {', '.join(types)} under machine, or another region.")
-    return _by_words(what, said) or _by_status(what, status)
+    return _by_words(what, message(data)) or by_status(what, status, SERVICE.cures)
 
 
 def _types(data: Any) -> list[str]:
@@ -113,11 +88,6 @@ def _types(data: Any) -> list[str]:
     detail = data.get("detail") if isinstance(data, dict) else None
     types = detail.get("gpu_types") if isinstance(detail, dict) else None
     return [str(each) for each in types] if isinstance(types, list) else []
-
-
-def _may_pass(status: int) -> bool:
-    passing = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in passing
 
 
 # In this order: "insufficient balance" is no lack of machines.
@@ -138,19 +108,3 @@ def _by_words(what: str, said: str) -> CloudError | None:
         if re.search(pattern, said, re.IGNORECASE):
             return error(what, cure)
     return None
-
-
-def _by_status(what: str, status: int) -> CloudError:
-    match status:
-        case 401:
-            return NotPermitted(what, KEY_CURE)
-        case 402:
-            return QuotaExceeded(what, BALANCE_CURE)
-        case 403:
-            return NotPermitted(what, f"{KEY_CURE} {OWNER_CURE}")
-        case 404:
-            return NoSuchMachine(what, "Look for the machine at https://jarvislabs.ai.")
-        case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return CloudUnreachable(what, NETWORK_CURE)  # sent elsewhere: not the API
-        case _:
-            return WrongRequest(what, REQUEST_CURE)

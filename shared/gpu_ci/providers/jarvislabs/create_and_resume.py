@@ -17,7 +17,7 @@ from gpu_ci.errors import (
     WrongRequest,
 )
 from gpu_ci.model.machine import State
-from gpu_ci.providers.jarvislabs.api import Call
+from gpu_ci.providers.http import Call
 from gpu_ci.providers.jarvislabs.api_errors import NETWORK_CURE
 from gpu_ci.providers.jarvislabs.catalogue import Wanted
 from gpu_ci.providers.jarvislabs.machine_rows import Instance, new_id

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from gpu_ci.errors import CloudUnreachable, NameShared, NoSuchMachine, WrongRequest
 from gpu_ci.model.machine import Machine, State
 from gpu_ci.model.tags import Tags
-from gpu_ci.providers.jarvislabs.api import Call
+from gpu_ci.providers.http import Call
 from gpu_ci.providers.jarvislabs.api_errors import (
     NETWORK_CURE,
     REQUEST_CURE,

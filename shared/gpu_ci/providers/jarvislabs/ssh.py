@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import EnvironmentBroken, WrongRequest
+from gpu_ci.providers.jarvislabs import ABOUT
 from gpu_ci.runtime.clock import aside
 
 if TYPE_CHECKING:
@@ -126,6 +127,6 @@ def asyncssh() -> ModuleType:
     except ImportError as error:
         raise EnvironmentBroken(
             "SSH to a machine of JarvisLabs needs the package asyncssh, which is not installed.",
-            "Install the extra: pip install 'gpu-ci[jarvislabs]', or uv sync --extra jarvislabs.",
+            ABOUT.install,
         ) from error
     return package

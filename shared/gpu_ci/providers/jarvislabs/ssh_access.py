@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gpu_ci.errors import CloudError, CloudUnreachable, WrongRequest
+from gpu_ci.providers.http import Call
 from gpu_ci.providers.jarvislabs import ssh
-from gpu_ci.providers.jarvislabs.api import Call
 from gpu_ci.providers.jarvislabs.api_errors import NETWORK_CURE
 from gpu_ci.providers.jarvislabs.startup_text import BOOT_LOG, STARTED_BY_US, starting, taking_over
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gpu_ci.errors import CloudError, CloudUnreachable, NotPermitted, QuotaExceeded, WrongRequest
-from gpu_ci.providers.jarvislabs.api import Call
+from gpu_ci.providers.http import Call
+from gpu_ci.providers.jarvislabs.api import upload
 from gpu_ci.providers.jarvislabs.api_errors import NETWORK_CURE, rows
 
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ class Scripts:
         try:
             self._api.send(
                 Call(
-                    verb="POST", path="scripts/add", doing=doing, query={"name": name}, script=text
+                    verb="POST",
+                    path="scripts/add",
+                    doing=doing,
+                    query={"name": name},
+                    files=upload(text),
                 )
             )
         except CloudUnreachable as error:
@@ -96,7 +101,9 @@ class Scripts:
     def _update(self, script: Script, text: str) -> None:
         """Replace its text; once more after a lost answer, since the same twice is once."""
         doing, query = f"update the startup script {script.name}", {"script_id": script.id}
-        call = Call(verb="POST", path="scripts/update", doing=doing, query=query, script=text)
+        call = Call(
+            verb="POST", path="scripts/update", doing=doing, query=query, files=upload(text)
+        )
         try:
             self._api.send(call)
         except CloudUnreachable:

@@ -19,13 +19,15 @@ from gpu_ci.boot.script import Place
 from gpu_ci.errors import CloudUnreachable, NotPermitted, WrongRequest
 from gpu_ci.model.machine import Machine, Price, State
 from gpu_ci.model.tags import Tags
-from gpu_ci.providers import SECRETS, Candidate, Check, Order
+from gpu_ci.providers import Check, Order
+from gpu_ci.providers.defaults import Defaults, has
+from gpu_ci.providers.local import ABOUT
 from gpu_ci.runtime.clock import Deadline, every
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gpu_ci.providers import Secret
+    from gpu_ci.providers.about import About
     from gpu_ci.runtime.clock import Clock
 
 MARKER: Final = "GPU_CI_MACHINE"
@@ -53,27 +55,19 @@ class LocalOptions:
     user: str = "gpu-ci"
 
 
-class Local:
+class Local(Defaults):
     """Runners on this machine. It has one type, `local`, and no regions."""
 
-    name: ClassVar[str] = "local"
+    about: ClassVar[About] = ABOUT
+    name: ClassVar[str] = ABOUT.name
     Options: ClassVar[type[LocalOptions]] = LocalOptions
-    keeps: ClassVar[bool] = False
-    secrets: ClassVar[Mapping[str, Secret]] = SECRETS[name]
 
     def __init__(self, options: LocalOptions, env: Mapping[str, str], clock: Clock) -> None:
         self.default_machines: Sequence[str] = ("local",)
-        self.default_regions: Sequence[str] = ()
         self._user = options.user
         self._env = env
         self._clock = clock
         self._folders = _state_folder(options.directory, env) / "machines"
-
-    def split_region(self, text: str) -> tuple[str, str]:
-        return text, ""
-
-    def zones(self, candidate: Candidate) -> Sequence[Candidate]:  # noqa: ARG002 -- the Protocol's
-        return ()
 
     def place(self, name: str) -> Place:
         return Place(root=str(self._folder(name) / "runner"), user=self._user, ends_by="exit")
@@ -118,8 +112,7 @@ class Local:
         return [
             machine
             for machine in machines
-            if all(str(getattr(machine.tags, field)) == value for field, value in wanted.items())
-            and self.state(machine) is not State.GONE
+            if has(machine.tags, wanted) and self.state(machine) is not State.GONE
         ]
 
     def state(self, machine: Machine) -> State:
@@ -147,12 +140,6 @@ class Local:
 
     def price(self, machine: Machine) -> Price | None:  # noqa: ARG002 -- the Protocol's
         return Price(per_hour=0.0, source="a machine of one's own")
-
-    def taken_back(self, machine: Machine) -> str:  # noqa: ARG002 -- the Protocol's
-        return ""
-
-    def hurry(self) -> None:
-        """Nothing here waits longer than two seconds."""
 
     def _folder(self, name: str) -> Path:
         return self._folders / name
