@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tomllib
 import zipfile
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from gpu_ci.providers import PROVIDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -476,6 +479,71 @@ def test_only_the_named_providers_packages_are_installed(
     assert [line for line in tree.log if line.startswith("sync")] == [f"sync {options}{extras}"]
 
 
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_each_provider_gets_the_extra_that_it_declares(tree: Tree, provider: str) -> None:
+    """The shell knows no more of providers than they say themselves."""
+    tree.has_uv()
+    tree.env["INPUT_PROVIDER"] = provider
+    tree.report(tree.root / "start.py")
+    assert extras_of(tree.log) == [each for each in (PROVIDERS[provider].extra,) if each]
+
+
+def test_a_profile_alone_gets_the_extras_of_every_provider(tree: Tree) -> None:
+    """Any of them may be meant; and what they declare is an extra of this package."""
+    tree.has_uv()
+    tree.env["INPUT_PROFILE"] = "a100"
+    tree.report(tree.root / "start.py")
+    declared = {about.extra for about in PROVIDERS.values()} - {""}
+    assert set(extras_of(tree.log)) == declared
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert declared <= set(project["optional-dependencies"])
+
+
+def extras_of(log: Sequence[str]) -> list[str]:
+    (synced,) = [line for line in log if line.startswith("sync")]
+    return re.findall(r"--extra (\S+)", synced)
+
+
+def test_further_packages_are_installed_beside_the_pinned_ones(tree: Tree, tmp_path: Path) -> None:
+    """A provider of one's own: from a file, with what uv.lock pins as constraints, and said so. The
+    file's content is in the stamp: another content is another environment."""
+    tree.has_uv()
+    tree.env |= {"GPU_CI_REQUIREMENTS": "more packages.txt", "INPUT_PROVIDER": "ec2"}
+    (tmp_path / "more packages.txt").write_text("acme==1\n")
+    for content in ("acme==1\n", "acme==1\n", "acme==2\n"):
+        (tmp_path / "more packages.txt").write_text(content)
+        done = tree.run(tree.root / "start.py", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    added = [line for line in tree.log if line.startswith("pip install")]
+    assert len(added) == len(stamps(tree)) == 2
+    assert all(line.endswith(f"--requirements {tmp_path}/more packages.txt") for line in added)
+    assert all("--constraints" in line for line in added)
+    assert [line for line in tree.log if line.startswith("export") and "--extra aws" in line]
+    assert f"adding the packages of {tmp_path}/more packages.txt" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["absent.txt", "."])
+def test_a_requirements_file_that_is_not_there_is_refused(
+    tree: Tree, tmp_path: Path, name: str
+) -> None:
+    """Exit code 76 and the cure, before anything is set up: never silently without it."""
+    tree.has_uv()
+    tree.env["GPU_CI_REQUIREMENTS"] = name
+    done = tree.run(tree.root / "start.py", cwd=tmp_path)
+    assert done.returncode == 76
+    assert f"GPU_CI_REQUIREMENTS is {name}, and there is no such file" in done.stderr
+    assert tree.log == []
+
+
+def test_what_sets_uv_up_takes_no_further_packages(tree: Tree) -> None:
+    """It runs on the rented machine, and knows no providers."""
+    tree.has_uv()
+    shutil.copy(tree.root / "start.py", tree.root / "setup_uv.py")
+    tree.env["GPU_CI_REQUIREMENTS"] = "absent.txt"
+    tree.report(tree.root / "setup_uv.py")
+    assert [line for line in tree.log if line.startswith("pip")] == []
+
+
 def test_a_gate_needs_no_packages_of_a_provider(tree: Tree) -> None:
     """It hands the provider's name on, and asks no cloud."""
     tree.has_uv()
@@ -904,6 +972,48 @@ def test_the_real_uv_takes_these_options(tree: Tree) -> None:
     assert f"{Path(str(seen['executable'])).parents[1]}/lib" in str(seen["path"])
     done = tree.run(tree.root / "start.py")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def a_wheel(folder: Path) -> Path:
+    """Make the wheel of a package `acme` with one module."""
+    wheel_file = folder / "acme-1-py3-none-any.whl"
+    files = {
+        "acme.py": "",
+        "acme-1.dist-info/METADATA": "Metadata-Version: 2.1\nName: acme\nVersion: 1\n",
+        "acme-1.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = "".join(f"{name},,\n" for name in (*files, "acme-1.dist-info/RECORD"))
+    with zipfile.ZipFile(wheel_file, "w") as archive:
+        for name, content in (files | {"acme-1.dist-info/RECORD": record}).items():
+            archive.writestr(name, content)
+    return wheel_file
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_the_real_uv_honours_hashes_of_further_packages(
+    tree: Tree, tmp_path: Path, honest: bool
+) -> None:
+    """A package is in the environment if it is the one that was pinned, and else there is none."""
+    uv = Path(sys.executable).with_name("uv")
+    tree.env["GPU_CI_UV"] = str(uv if uv.exists() else shutil.which("uv"))
+    tree.env["PATH"] = f"{PYTHON.parent}:{tree.bin}"
+    (tree.root / "uv.lock").write_text(OFFLINE_LOCK)
+    (tree.root / "pyproject.toml").write_text(
+        "[project]\nname = 'offline'\nversion = '1'\nrequires-python = '>=3.11'\n"
+    )
+    made = a_wheel(tmp_path)
+    digest = sha256(made.read_bytes()) if honest else sha256(b"another")
+    more = tmp_path / "requirements.txt"
+    more.write_text(f"acme @ {made.as_uri()} --hash=sha256:{digest}\n")
+    tree.env["GPU_CI_REQUIREMENTS"] = str(more)
+    (tree.root / "start.py").write_text("import acme; print(acme.__file__)")
+    done = tree.run(tree.root / "start.py")
+    if honest:
+        assert (done.returncode, done.stdout.startswith(f"{tree.kept}/env.")) == (0, True), done
+    else:
+        assert done.returncode == 74
+        assert "acme" in done.stderr
+        assert stamps(tree) == []
 
 
 # --- check ------------------------------------------------------------------------------------
