@@ -394,3 +394,17 @@ def test_a_kept_machine_that_cannot_be_put_away_is_said(
 
 def fail(failure: Exception, _deadline: Deadline) -> str:
     raise failure
+
+
+@pytest.mark.parametrize("ends_itself", [True, False])
+def test_a_machine_that_cannot_be_released_is_said_with_what_ends_it(
+    owed: Owed, monkeypatch: pytest.MonkeyPatch, *, ends_itself: bool
+) -> None:
+    """Itself, where it can; where it cannot, nobody must wait for that."""
+    known = replace(FakeProvider.about, title="Acme", ends_itself=ends_itself)
+    monkeypatch.setattr(FakeProvider, "about", known)
+    debt = owed.debt()
+    owed.provider.failing["release"] = CloudUnreachable("The cloud is down.")
+    text = owed.troubles(debt)
+    assert ("it ends itself when its idle time is over." in text) is ends_itself
+    assert ("a machine at Acme cannot end itself, and is billed until" in text) is not ends_itself
