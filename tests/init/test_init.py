@@ -205,7 +205,10 @@ def test_what_is_next_can_be_copied_where_it_was_called(checkout: Checkout) -> N
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"provider": "tea"}, "--provider is 'tea'; it must be one of ec2, jarvislabs, local."),
+        (
+            {"provider": "tea"},
+            f"--provider is 'tea'; it must be one of {', '.join(PROVIDERS)}.",
+        ),
         (
             {"yes": True, "profile": "a b"},
             "--profile is 'a b'; a name is letters, digits, dots, - and _.",

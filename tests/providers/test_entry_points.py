@@ -11,7 +11,7 @@ from tests.fakes import start_env
 from gpu_ci.errors import BadInputs, EnvironmentBroken
 from gpu_ci.inputs.reader import CARRY_SECRETS
 from gpu_ci.inputs.start_inputs import StartInputs
-from gpu_ci.providers import about, is_provider, provider_class, provider_names
+from gpu_ci.providers import PROVIDERS, about, is_provider, provider_class, provider_names
 from gpu_ci.providers.ec2.ec2_provider import Ec2
 
 if TYPE_CHECKING:
@@ -138,5 +138,5 @@ def test_two_packages_with_one_name_are_told_apart_by_their_user(
 def test_an_unknown_name_lists_those_of_other_packages(install: Callable[..., None]) -> None:
     """Whoever misspells it sees that it is there."""
     install("one", "acme = one_module:Acme")
-    with pytest.raises(BadInputs, match="it must be one of ec2, jarvislabs, local, acme"):
+    with pytest.raises(BadInputs, match=f"it must be one of {', '.join(PROVIDERS)}, acme"):
         StartInputs.read(start_env(provider="amce"))
