@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,11 +40,12 @@ HANDED: Final = rf" +(?:{VARIABLES}): \$\{{\{{ .*secrets\.[\w-]+ \}}\}}\n"
 def complete(text: str) -> str:
     """Return a workflow's text with each secret in each place that has some of them."""
     for one, write in ((TAKEN, _taken), (PASSED, _passed), (HANDED, _handed)):
-        text = re.sub(rf"(?:{one})+", lambda block, write=write: _filled(block[0], write), text)
+        text = re.sub(rf"(?:{one})+", partial(_filled, write), text)
     return text
 
 
-def _filled(block: str, write: Callable[[str, str, Secret], str]) -> str:
+def _filled(write: Callable[[str, str, Secret], str], found: re.Match[str]) -> str:
+    block = found[0]
     indent = re.match(" +", block)
     before = indent[0] if indent else ""
     there = set(re.findall(rf"^{before}([\w-]+):", block, re.MULTILINE))

@@ -34,7 +34,7 @@ USERS: dict[type[Any], tuple[str, ...]] = {
 # What takes the name of an input and looks its folder up: of SetupUvInputs, and of its chooser.
 NAMING = {"folder", "_asked"}
 # `gpu_ci.profiles` uses it before anything is read, and the options are by the providers' names.
-OTHERWISE = {
+OTHERWISE: dict[type[Any], set[str]] = {
     **{inputs: {"profile"} for inputs in (GateInputs, StartInputs, StopInputs)},
     WatchdogInputs: {"providers"},
 }

@@ -25,7 +25,7 @@ from gpu_ci_sandbox.server import Server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.providers.conftest import FakeClock
+    from tests.fakes import FakeClock
 
 KEY = "k3y-of-acme"
 SERVICE = Service(

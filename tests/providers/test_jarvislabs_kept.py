@@ -768,8 +768,7 @@ def test_upkeep_is_the_disks(provider: JarvisLabs, jarvislabs: Cloud) -> None:
 
 def kept_machine(provider: JarvisLabs) -> Machine:
     """A handle of a machine that is not there."""
-    from tests.providers.conftest import tags_of
-
     from gpu_ci.model.machine import Machine
+    from gpu_ci_sandbox.contract import tags_of
 
     return Machine(provider=provider.name, id="1", tags=tags_of(name=NAME), kept=True)

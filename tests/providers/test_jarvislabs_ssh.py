@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 import pytest
-from tests.providers.conftest import tags_of
 
 from gpu_ci.boot.script import Boot, Registration, RunnerBuild, render
 from gpu_ci.errors import CloudError, CloudUnreachable, WrongRequest
@@ -28,6 +27,7 @@ from gpu_ci.providers.jarvislabs.ssh import Address, address_of, run_as_root
 from gpu_ci.providers.jarvislabs.startup_text import starting, taking_over
 from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline, every
 from gpu_ci_sandbox import faults as f
+from gpu_ci_sandbox.contract import tags_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

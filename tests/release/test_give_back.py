@@ -403,8 +403,8 @@ def test_a_machine_that_cannot_be_released_is_said_with_what_ends_it(
     """Itself, where it can; where it cannot, nobody must wait for that."""
     known = replace(FakeProvider.about, title="Acme", ends_itself=ends_itself)
     monkeypatch.setattr(FakeProvider, "about", known)
-    debt = owed.debt()
+    holding = owed.holding()
     owed.provider.failing["release"] = CloudUnreachable("The cloud is down.")
-    text = owed.troubles(debt)
+    text = owed.troubles(holding)
     assert ("it ends itself when its idle time is over." in text) is ends_itself
     assert ("a machine at Acme cannot end itself, and is billed until" in text) is not ends_itself

@@ -352,7 +352,7 @@ class GitHub(Lines):
         return self._all(lambda: self.line.post(f"{self._runners}/{what}", body, **how))
 
     def _pages(self, path: str, key: str, reader: Callable[[Any], T], **query: Any) -> Iterator[T]:
-        def ask(**page: int) -> Answer:
+        def ask(**page: Any) -> Answer:
             return self._all(lambda: self.line.get(path, **query, **page))
 
         return pages(ask, key, reader)

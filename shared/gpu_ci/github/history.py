@@ -88,13 +88,13 @@ class History(Lines):
     def _pages(
         self, right: str, path: str, key: str, reader: Callable[[Any], T], **query: str
     ) -> Iterator[T]:
-        def ask(**page: int) -> Answer:
+        def ask(**page: Any) -> Answer:
             return self._tokens.ask(right, lambda line: _once(line, path, **query, **page))
 
         return pages(ask, key, reader)
 
 
-def _once(line: Line, path: str, **query: str | int) -> Answer:
+def _once(line: Line, path: str, **query: Any) -> Answer:
     answer = line.get(path, **query)
     line.known.clear()  # each address is read once, and thousands of answers are long
     return answer

@@ -101,7 +101,7 @@ class FirstThatMay:
     `there` is the path, with its query, of what every token gets that may see the rest.
     """
 
-    def __init__(self, lines: Sequence[Line], there: str, **query: str | int) -> None:
+    def __init__(self, lines: Sequence[Line], there: str, **query: Any) -> None:
         self.lines = lines
         self._there = there
         self._query = query
@@ -132,9 +132,9 @@ class FirstThatMay:
             except Limited:
                 if number == last:
                     raise
-        for line, error in reversed(absent):
+        for line, answer in reversed(absent):
             if self._sees(line):
-                raise error
+                raise answer
         raise refusal
 
     def _sees(self, line: Line) -> bool:
