@@ -56,8 +56,9 @@ def used(trees: list[ast.Module]) -> Iterator[str]:
 
 
 def is_inputs(owner: ast.expr) -> bool:
-    """Say whether it is `inputs`, `x.inputs`, or the part of them that is GitHub's."""
-    return ast.unparse(owner).removesuffix(".github").split(".")[-1] == "inputs"
+    """Say whether it is `inputs`, `x.inputs`, or the part of them that is GitHub's, its credentials."""
+    name = ast.unparse(owner).removesuffix(".github").split(".")[-1]
+    return name in {"inputs", "credentials"}
 
 
 def behind(inputs: type[Any], names: set[str]) -> set[str]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WORKFLOWS: Final = Path(".github/workflows")
 BRANCH: Final = "main"
 # What an action needs of the checkout. act copies the folder for each use, so it is kept small.
-ACTION_PARTS: Final = ("action-*", "shared", "pyproject.toml", "uv.lock")
+ACTION_PARTS: Final = ("action-*", "shared", "sandbox", "pyproject.toml", "uv.lock")
 # Jobs of a matrix that run at once, at least: each may wait for another one.
 LEGS: Final = 4
 # What every job's own token may: act gives all of them the same one, whatever their permissions.
