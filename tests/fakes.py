@@ -296,7 +296,7 @@ class FakeGitHub(GitHub):
     """
 
     def __init__(self, deadline: Deadline, journal: list[str] | None = None) -> None:
-        line = Line("http://127.0.0.1:9", None, deadline)
+        line = Line("http://127.0.0.1:9", "", deadline)
         super().__init__(line, scope=f"repos/{REPOSITORY}", repository=REPOSITORY)
         self.journal = [] if journal is None else journal
         self.registered: dict[int, Runner] = {}

@@ -7,7 +7,6 @@ import traceback
 from typing import TYPE_CHECKING
 
 import pytest
-from github import Auth
 from tests.fakes import REPOSITORY, FakeClock
 from tests.github.desk import OPERATIONS, RUNNERS, UNREAD, Desk, desk_at, github_desk, impatient
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -67,7 +66,7 @@ def desk(hub: ServedGitHub) -> Iterator[Desk]:
 
 def line_to(desk: Desk, *, patience: float = 300.0) -> Line:
     deadline = Deadline.after(patience, desk.clock)
-    return Line(desk.hub.url, Auth.Token(desk.admin), deadline, desk.said.append)
+    return Line(desk.hub.url, desk.admin, deadline, desk.said.append)
 
 
 def nobody(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
@@ -269,7 +268,7 @@ def test_nobody_there(operation: str) -> None:
     with Server(nobody) as server:
         url = server.url
     github = GitHub(
-        Line(url, Auth.Token("ghp_x"), Deadline.after(300, clock)),
+        Line(url, "ghp_x", Deadline.after(300, clock)),
         scope=f"repos/{REPOSITORY}",
         repository=REPOSITORY,
     )
@@ -557,7 +556,7 @@ def test_proxy(desk: Desk, monkeypatch: pytest.MonkeyPatch, spelling: str) -> No
     client = desk.client(api_url="http://github.test")
     assert client.runners() == []
     [request] = desk.calls()
-    assert request.headers["host"] == "github.test:80"
+    assert request.headers["host"] == "github.test"
 
 
 def test_dead_proxy(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -589,7 +588,7 @@ def told(error: BaseException) -> str:
 def test_no_secret_is_told_of_success(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     """The just-in-time config and the registration token are in no log at DEBUG, nor in a repr."""
     caplog.set_level(logging.DEBUG)
-    for name in ("github.Requester", "urllib3", "requests"):
+    for name in ("urllib3", "requests"):
         caplog.set_level(logging.DEBUG, logger=name)
     client = desk.client()
     _, config = client.register("r", ["x"])

@@ -5,9 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from github import Auth
-
-from gpu_ci.errors import Absent, Forbidden, Refused
+from gpu_ci.errors import Absent, EnvironmentBroken, Forbidden, Refused
 from gpu_ci.github.cures import KEY_CURE, app_cures
 from gpu_ci.github.transport import Line
 
@@ -25,7 +23,7 @@ def installation_token(
 
     https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app
     """
-    app = Line(credentials.api_url, _app_auth(credentials), deadline, say, cures=app_cures(scope))
+    app = Line(credentials.api_url, _assertions(credentials), deadline, say, cures=app_cures(scope))
     try:
         installation = app.get(f"/{scope}/installation").read(lambda data: int(data["id"]))
         tokens = f"/app/installations/{installation}/access_tokens"
@@ -36,12 +34,20 @@ def installation_token(
         raise Forbidden(error.what, error.cure) from None
 
 
-def _app_auth(credentials: Credentials) -> Auth.AppAuth:
+def _assertions(credentials: Credentials) -> Callable[[], str]:
+    """Return what signs as the App; each assertion is good for a few minutes."""
+    try:
+        from github import Auth  # noqa: PLC0415 -- it loads slowly, and few steps have an App
+    except ImportError as error:
+        raise EnvironmentBroken(
+            "A GitHub App needs the package PyGithub, which is not installed.",
+            "Install the extra `app`: pip install 'gpu-ci[app]', or uv sync --extra app.",
+        ) from error
     # Secrets are often stored with their line ends written out.
     auth = Auth.AppAuth(credentials.app_id, credentials.app_private_key.replace("\\n", "\n"))
     with suppress(Exception):  # whatever keeps it from signing, it is no key for this
         auth.create_jwt()
-        return auth
+        return auth.create_jwt
     raise Forbidden("app-private-key is not an RSA private key in PEM form.", KEY_CURE)
 
 

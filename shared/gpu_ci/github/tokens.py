@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from github import Auth
-
 from gpu_ci.errors import Absent, Forbidden, Limited
 from gpu_ci.github.transport import TRIES, Line
 
@@ -55,9 +53,14 @@ class Access:
         """Return a line for each token, none twice; `cures` says what to do about its refusals."""
 
         def line(token: str) -> Line:
-            auth, known = Auth.Token(token), cures(token)
             return Line(
-                self.api_url, auth, deadline, self.say, timeout=timeout, tries=tries, cures=known
+                self.api_url,
+                token,
+                deadline,
+                self.say,
+                timeout=timeout,
+                tries=tries,
+                cures=cures(token),
             )
 
         return [line(token) for token in dict.fromkeys(filter(None, self.tokens))]

@@ -1,14 +1,13 @@
-"""One line to GitHub's REST API: PyGithub's requester under our own rules for trying again.
+"""One line to GitHub's REST API, with our own rules for trying again.
 
-PyGithub's default repeats a POST whose answer was lost and then shows only the 409 of the second;
-it also sleeps for a rate limit as long as GitHub says. Here a POST is sent once, a GET or DELETE a
-few times, and a limit that ends after our deadline fails at once.
+A client that repeats a POST whose answer was lost shows only the 409 of the second; one that sleeps
+for a rate limit sleeps as long as GitHub says. Here a POST is sent once, a GET or DELETE a few
+times, and a limit that ends after our deadline fails at once.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import random
 import threading
 import time
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
 import requests
-from github.Requester import HTTPSRequestsConnectionClass, Requester, RequestsResponse
 
 from gpu_ci.errors import (
     Absent,
@@ -36,8 +34,6 @@ from gpu_ci.runtime.clock import growing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from github import Auth
 
     from gpu_ci.runtime.clock import Deadline
 
@@ -102,7 +98,7 @@ def _whole(data: Any) -> Any:
 class Line:
     """A connection with one credential.
 
-    `deadline` bounds all waiting; `timeout` (seconds) each request; `cures` is what to do about a
+    `token` is the credential, or makes one for each request; `deadline` bounds all waiting; `timeout` (seconds) each request; `cures` is what to do about a
     refusal of this credential, by status; `counted` is how many requests counted against the rate
     limit (a 304 does not). `known` holds the answers that have an ETag, by address; several lines,
     and passes that follow each other, may share it. `spared` is the part of the hourly limit that
@@ -110,7 +106,7 @@ class Line:
     """
 
     api_url: str
-    auth: Auth.Auth | None = field(repr=False)
+    token: str | Callable[[], str] = field(repr=False)
     deadline: Deadline
     say: Callable[[str], None] = print
     timeout: int = 15
@@ -134,9 +130,8 @@ class Line:
         `trim` makes the JSON smaller, before it is kept; the same for each request of an address.
         Raises Limited also when only what is spared for others is left of the limit.
         """
-        url = path + (
-            "?" + "&".join(f"{k}={_quoted(v)}" for k, v in query.items()) if query else ""
-        )
+        asked = "&".join(f"{name}={_quoted(value)}" for name, value in sorted(query.items()))
+        url = f"{path}?{asked}" if asked else path
         # What will be a 304 costs nothing; an ETag of another token's, though, makes none.
         if not (url in self.known and self._was_free):
             self._spare(url)
@@ -251,18 +246,24 @@ class Line:
     def _exchange(
         self, verb: str, url: str, headers: Mapping[str, str], body: Mapping[str, Any] | None
     ) -> _Reply:
-        requester, connection = self._requester()
         try:
-            _, got, text = requester.requestJson(
-                verb, url, headers=dict(headers), input=body, cnx=connection
+            reply = self._session().request(
+                verb,
+                self.api_url + url if url.startswith("/") else url,
+                headers={**headers, "Authorization": f"Bearer {self._credential()}"},
+                json=body,
+                timeout=self.timeout,
+                allow_redirects=False,
             )
-            return _Reply(connection.status, got, text)
+            got = {name.lower(): value for name, value in reply.headers.items()}
+            # JSON is UTF-8; to guess at it costs more than the request.
+            return _Reply(reply.status_code, got, reply.content.decode(errors="replace"))
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
             failure: GitHubError = Forbidden(
                 "The token for GitHub has characters in it that no token has.",
                 TOKEN_TEXT_CURE,
             )
-        except (requests.RequestException, RuntimeError, ValueError) as error:
+        except (requests.RequestException, ValueError) as error:
             failure = Unreachable(
                 f"{_what(verb, url)}: GitHub at {self.api_url} gave no answer "
                 f"({type(error).__name__}).",
@@ -270,27 +271,20 @@ class Line:
             )
         raise failure  # out here it has no cause, which would hold the request and its token
 
-    def _requester(self) -> tuple[Requester, _Connection]:
-        """Return this thread's own: PyGithub keeps the request on the connection."""
-        if not hasattr(self._local, "made"):
-            self._local.made = self._new_requester(), _Connection(self.api_url, self.timeout)
-        made: tuple[Requester, _Connection] = self._local.made
-        return made
+    def _credential(self) -> str:
+        return self.token if isinstance(self.token, str) else self.token()
 
-    def _new_requester(self) -> Requester:
-        server = self.api_url.endswith("/api/v3")
-        Requester.injectLogger(_SILENT)
-        return Requester(
-            auth=self.auth,
-            base_url=self.api_url,
-            timeout=self.timeout,
-            user_agent="gpu-ci",
-            per_page=100,
-            verify=True,
-            retry=0,
-            pool_size=1,
-            api_version=SERVER_API_VERSION if server else API_VERSION,
-        )
+    def _session(self) -> requests.Session:
+        """Return this thread's own: a session is not safe to share."""
+        if not hasattr(self._local, "session"):
+            session = requests.Session()
+            session.auth = _as_it_is  # with none at all it would look for one in .netrc
+            server = self.api_url.endswith("/api/v3")
+            session.headers["User-Agent"] = "gpu-ci"
+            session.headers["X-GitHub-Api-Version"] = SERVER_API_VERSION if server else API_VERSION
+            self._local.session = session
+        made: requests.Session = self._local.session
+        return made
 
     def _refuse(self, verb: str, url: str, reply: _Reply) -> NoReturn:
         message = _message(reply.text)
@@ -317,26 +311,8 @@ class Line:
         return now + _jittered(UNTOLD_PAUSE) if is_limit else None
 
 
-class _Connection(HTTPSRequestsConnectionClass):
-    """What PyGithub sends through. It keeps the status to itself: PyGithub would follow a 301
-    without its query, so that a search for one runner came back as a list of others, and sleep
-    on a 202."""
-
-    def __init__(self, api_url: str, timeout: int) -> None:
-        root = urlsplit(api_url)
-        port = root.port or (80 if root.scheme == "http" else 443)
-        super().__init__(root.hostname or "", port, timeout=timeout, retry=0, pool_size=1)
-        self.protocol = root.scheme
-        self.status = 0
-
-    def getresponse(self) -> RequestsResponse:
-        response = super().getresponse()
-        self.status, response.status = response.status, HTTPStatus.OK
-        return response
-
-
-# PyGithub logs whole answers at DEBUG; a just-in-time config is one.
-_SILENT: Final = logging.Logger("silent", logging.CRITICAL + 1)  # noqa: LOG001 -- nobody shall find it
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 def _refusal(verb: str, status: int, message: str, what: str, cure: str) -> GitHubError:
