@@ -1,8 +1,7 @@
-"""`gpu-ci start|stop|watchdog|setup-uv|doctor|init|cost|demo|sandbox`: the stories of the workflow_commands, from a terminal."""
+"""`gpu-ci start|stop|watchdog|setup-uv|doctor|init|cost|demo|sandbox`: the stories of the actions, from a terminal."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -11,15 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gpu_ci.errors import GpuCiError
 from gpu_ci.inputs.reader import CARRY_SECRETS, input_names, variable
-from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs
-from gpu_ci.inputs.start_inputs import StartInputs
-from gpu_ci.inputs.stop_inputs import StopInputs
-from gpu_ci.inputs.watchdog_inputs import WatchdogInputs
 from gpu_ci.runtime import failure, workflow_commands
 from gpu_ci.runtime.redaction import remember
 from gpu_ci.runtime.signals import Cancelled
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping, Sequence
 
 # Secrets come from the environment: a command line is readable by every user of the machine.
@@ -28,11 +24,6 @@ FROM_ENVIRONMENT: Final = {
     "app-private-key": ("GPU_CI_APP_PRIVATE_KEY",),
 }
 
-INPUTS: Final[Mapping[str, type[Any]]] = {
-    "stop": StopInputs,
-    "watchdog": WatchdogInputs,
-    "setup-uv": SetupUvInputs,
-}
 COST_FLAGS: Final = ("since", "workflow", "plot", "mermaid", "as_json")
 SECRETS: Final = "Secrets come from the environment: GITHUB_TOKEN, or GPU_CI_APP_PRIVATE_KEY."
 
@@ -134,6 +125,15 @@ STORIES: Final = {
 
 
 def _parser() -> argparse.ArgumentParser:
+    # A step of an action has no command line, and nothing of this to load.
+    import argparse  # noqa: PLC0415
+
+    from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs  # noqa: PLC0415
+    from gpu_ci.inputs.start_inputs import StartInputs  # noqa: PLC0415
+    from gpu_ci.inputs.stop_inputs import StopInputs  # noqa: PLC0415
+    from gpu_ci.inputs.watchdog_inputs import WatchdogInputs  # noqa: PLC0415
+
+    inputs = {"stop": StopInputs, "watchdog": WatchdogInputs, "setup-uv": SetupUvInputs}
     parser = argparse.ArgumentParser(
         prog="gpu-ci",
         description="Rent a GPU machine as a single-use GitHub runner, and give it back.",
@@ -148,8 +148,8 @@ def _parser() -> argparse.ArgumentParser:
         "doctor": "look at everything that a start needs, spend nothing",
     }
     for command, text in texts.items():
-        names = input_names(INPUTS.get(command, StartInputs))
-        action = f"action-{command if command in INPUTS else 'start'}"
+        names = input_names(inputs.get(command, StartInputs))
+        action = f"action-{command if command in inputs else 'start'}"
         more = f"The flags are the inputs of {action}; its README says what each means."
         ending = f"{more} {SECRETS}" if _asks_github(names) else more
         _add_flags(commands.add_parser(command, help=text, description=text, epilog=ending), names)

@@ -7,7 +7,6 @@ other packages name their class by an entry point. `docs/how-to/own-provider.md`
 
 from __future__ import annotations
 
-import difflib
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib import import_module
@@ -282,6 +281,8 @@ def read_options(options_class: type[Any], given: Mapping[str, Any]) -> Any:
 
 
 def _unknown_option(key: str, known: Sequence[str]) -> str:
+    import difflib  # noqa: PLC0415 -- loaded for a misspelt name alone
+
     names = [name.replace("_", "-") for name in known]
     near = difflib.get_close_matches(key.replace("_", "-"), names, 1)
     hint = f" Did you mean {near[0]}?" if near else ""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from gpu_ci.errors import CloudUnreachable, EnvironmentBroken
 from gpu_ci.providers.ec2 import ABOUT
 from gpu_ci.providers.ec2.aws_errors import may_pass, sort
+from gpu_ci.providers.ec2.service_models import service_models
 from gpu_ci.runtime.clock import Aside, Deadline, aside, growing
 
 if TYPE_CHECKING:
@@ -192,8 +193,11 @@ def _botocore_errors() -> tuple[type[Exception], ...]:
 
 def _new_session() -> Session:
     import boto3.session  # noqa: PLC0415 -- loaded when AWS is first asked
+    import botocore.session  # noqa: PLC0415 -- the same
 
-    return boto3.session.Session()
+    session = botocore.session.get_session()
+    session.register_component("data_loader", service_models(session))
+    return boto3.session.Session(botocore_session=session)
 
 
 def _config(patience: Patience) -> Any:
