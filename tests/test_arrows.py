@@ -63,6 +63,7 @@ OPTIONAL: Final[Mapping[str, set[str]]] = {
     "boto3": set(),
     "botocore": set(),
     "flask": set(),
+    "github": set(),
     "matplotlib": set(),
     "packaging": {"setup_uv"},
     "werkzeug": set(),

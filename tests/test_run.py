@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gpu_ci.providers import PROVIDERS
+from gpu_ci.providers.ec2 import service_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -462,6 +463,11 @@ def test_a_runner_shows_an_error_as_an_annotation(tree: Tree) -> None:
         ({}, ["doctor", "--profile", "a100"], " --extra aws --extra jarvislabs"),
         ({}, ["stop", "--profile=a100"], " --extra aws --extra jarvislabs"),
         ({}, ["init", "--profile", "a100"], ""),
+        ({"INPUT_APP_ID": "77"}, ["start.py"], " --extra app"),
+        ({"INPUT_APP_ID": "77", "INPUT_PROVIDER": "ec2"}, ["stop.py"], " --extra aws --extra app"),
+        ({}, ["watchdog", "--app-id", "77"], " --extra app"),
+        ({}, ["stop", "--app-id=77", "--provider=ec2"], " --extra aws --extra app"),
+        ({"INPUT_APP_ID": ""}, ["start.py"], ""),
         ({}, ["demo"], " --extra sandbox --extra aws"),
         ({}, ["sandbox"], " --extra sandbox --extra aws"),
     ],
@@ -470,9 +476,10 @@ def test_only_the_named_providers_packages_are_installed(
     tree: Tree, env: dict[str, str], arguments: list[str], extras: str
 ) -> None:
     """The extra of the provider that the inputs or arguments name, and no other; all where only a
-    profile is named, since which provider that means stands in a file."""
+    profile is named, since which provider that means stands in a file. That of an App with its id."""
     tree.has_uv()
     tree.env |= env
+    shutil.copy(tree.root / "start.py", tree.root / "stop.py")
     paths = [str(tree.root / each) if each.endswith(".py") else each for each in arguments]
     tree.report(*paths)
     options = f"-q --project {tree.root} --frozen --no-default-groups --no-install-workspace"
@@ -845,6 +852,13 @@ def test_what_is_kept_is_private_and_the_steps_umask_stays(tree: Tree) -> None:
     assert done.stdout == "0o0\n"
     modes = {path: path.stat().st_mode & 0o077 for path in tree.kept.rglob("*")}
     assert not {path for path in modes if modes[path] and not path.is_symlink()}
+
+
+def test_there_is_a_private_folder_for_what_a_provider_keeps(tree: Tree) -> None:
+    """Where the provider ec2 looks for it, which makes none by itself."""
+    tree.has_uv()
+    prefix = Path(tree.report("start")["executable"]).parents[1]
+    assert (prefix / service_models.FOLDER).stat().st_mode & 0o777 == 0o700
 
 
 # --- again, at once, half-way -----------------------------------------------------------------

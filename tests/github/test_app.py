@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.fakes import REPOSITORY
 from tests.github.desk import Desk, github_desk
 
-from gpu_ci.errors import Forbidden, GitHubError, Limited, Unreachable
+from gpu_ci.errors import EnvironmentBroken, Forbidden, GitHubError, Limited, Unreachable
 from gpu_ci_sandbox.fake_github.credentials import App
 from gpu_ci_sandbox.faults import answer, drop, garble, lose_answer
 
@@ -197,6 +198,15 @@ def test_troubles_keep_their_kind(
     install(desk, public)
     desk.add(fault)
     with pytest.raises(kind):
+        desk.client("", app_id=APP_ID, app_private_key=key)
+
+
+def test_without_its_package_the_extra_is_named(
+    desk: Desk, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without PyGithub the error says what to install."""
+    monkeypatch.setitem(sys.modules, "github", None)
+    with pytest.raises(EnvironmentBroken, match=r"gpu-ci\[app\]"):
         desk.client("", app_id=APP_ID, app_private_key=key)
 
 

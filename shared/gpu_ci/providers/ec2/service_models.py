@@ -2,7 +2,7 @@
 
 botocore describes each service in JSON, EC2 in several megabytes. To read them takes longer than all
 that a stop asks. So they are reduced to the operations that this provider calls, and the result is
-kept beside Python's own compiled files, where `shared/run` has named a folder for these.
+kept in the environment that `shared/run` has made, in a folder that it has made for that.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ OPERATIONS: Final[Mapping[str, frozenset[str]]] = {
     "service-quotas": frozenset({"GetServiceQuota"}),
     "ssm": frozenset({"GetParameter"}),
 }
+FOLDER: Final = "service-models"
 # The services above, and those that credentials may come from, as endpoints.json names them.
 ENDPOINTS: Final = frozenset(
     {"api.pricing", "ec2", "oidc", "portal.sso", "servicequotas", "ssm", "sts"}
@@ -136,18 +137,18 @@ def _reduced_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(what: str) -> Path | None:
-    """Return the file that this is kept in, None where no folder of ours alone is named."""
-    if not sys.pycache_prefix:
+    """Return the file that this is kept in, None where nothing is to be kept."""
+    folder = Path(sys.prefix) / FOLDER
+    if not folder.is_dir():
         return None
     asked = repr([what, sorted(ENDPOINTS), [(k, sorted(v)) for k, v in OPERATIONS.items()]])
     name = hashlib.sha256(asked.encode()).hexdigest()
-    return Path(sys.pycache_prefix) / "service-models" / f"{name}.json"
+    return folder / f"{name}.json"
 
 
 def _keep(file: Path, data: Any) -> None:
     """Write the file in one step. Without it the next step takes longer, and that is all."""
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as stream:
             json.dump(data, stream, separators=(",", ":"))
         Path(stream.name).replace(file)
