@@ -857,7 +857,7 @@ def test_what_is_kept_is_private_and_the_steps_umask_stays(tree: Tree) -> None:
 def test_there_is_a_private_folder_for_what_a_provider_keeps(tree: Tree) -> None:
     """Where the provider ec2 looks for it, which makes none by itself."""
     tree.has_uv()
-    prefix = Path(tree.report("start")["executable"]).parents[1]
+    prefix = Path(str(tree.report("start")["executable"])).parents[1]
     assert (prefix / service_models.FOLDER).stat().st_mode & 0o777 == 0o700
 
 

@@ -547,7 +547,7 @@ def straight_to(hub: ServedGitHub) -> AbstractContextManager[object]:
             headers={
                 **headers,
                 **CLIENT,
-                "Authorization": f"Bearer {line.auth.token if line.auth else None}",
+                "Authorization": f"Bearer {line.token}",
             },
             **({} if body is None else {"json": body}),
         )
