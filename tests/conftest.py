@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sysconfig
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
 
 # The contract's assertions tell as much as those of a test file.
 pytest.register_assert_rewrite("gpu_ci_sandbox.contract")
+# The programs that tests start are installed beside the interpreter, which can be called by its path
+# while that folder is not on PATH.
+PROGRAMS = sysconfig.get_path("scripts")
+if PROGRAMS not in os.get_exec_path():
+    os.environ["PATH"] = os.pathsep.join([PROGRAMS, *os.get_exec_path()])
 # moto reads these when it is imported, by whichever test comes first.
 os.environ.update(MOTO_SETTINGS)
 # A shell's background jobs ignore these, and what they start would too; tests send them.
