@@ -107,6 +107,13 @@ class World(Protocol):
 class ProviderContract:
     """Inherit it, with a fixture `world` that is made anew for each test."""
 
+    def assert_within(self, promised: float, took: float) -> None:
+        """Fail if something took longer than the seconds promised.
+
+        Override it where tests run on busy machines and a limit has to follow how slow they are.
+        """
+        assert took < promised
+
     def test_it_has_what_the_protocol_names(self, world: World) -> None:
         """Every provider has each name of the Protocol, and something to ask for by default."""
         provider = world.provider()
@@ -315,7 +322,7 @@ class ProviderContract:
             lambda: provider.boot_log(machine),
             lambda: provider.price(machine),
         ]
-        assert max(_seconds_of_each(calls)) < IN_A_HURRY + 0.7
+        self.assert_within(IN_A_HURRY + 0.7, max(_seconds_of_each(calls)))
 
 
 def _seconds_of_each(calls: list[Callable[[], object]]) -> list[float]:

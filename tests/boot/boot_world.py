@@ -21,6 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.pace import until
+
 from gpu_ci.boot.boot_log import BootReport, read_log
 from gpu_ci.boot.script import Boot, Place, Registration, RunnerBuild, render
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 FAKES = Path(__file__).parents[1] / "boot"
 ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 SECRET = "eyJqaXQiOiJub3QtcmVhbCJ9"
-SOON = 12.0
 
 
 def runner_archive() -> bytes:
@@ -165,16 +166,13 @@ class Machine:
             return False
         return session or carries(pid, marker)
 
-    def wait_for(self, happened: Callable[[], object], within: float = SOON) -> None:
-        deadline = time.monotonic() + within
-        while not happened():
-            assert time.monotonic() < deadline, f"not within {within} s:\n{self.log()}"
-            time.sleep(0.05)
+    def wait_for(self, happened: Callable[[], object]) -> None:
+        until(happened, self.log)
 
-    def ends(self, within: float = SOON) -> BootReport:
+    def ends(self) -> BootReport:
         """Wait until nothing is left, and return what was said."""
         # Twice, since the last process may hand over to a new one while they are counted.
-        self.wait_for(lambda: not self.left() and not self.left(), within)
+        self.wait_for(lambda: not self.left() and not self.left())
         return self.report()
 
     def listening(self) -> None:

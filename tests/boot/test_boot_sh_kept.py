@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.boot.boot_world import SOON, Machine, World, a_world, phases, running, with_id, with_url
+from tests.boot.boot_world import Machine, World, a_world, phases, running, with_id, with_url
+from tests.pace import PATIENCE
 
 from gpu_ci.boot.script import Place
 from gpu_ci_sandbox.world import forget_account
@@ -388,7 +389,7 @@ def test_a_number_that_a_process_has_again(kept: Kept, paused: bool) -> None:
             kept.forgets()
             kept.boots()
         else:
-            assert kept.start().process.wait(SOON) == 75
+            assert kept.start().process.wait(PATIENCE) == 75
         assert running(str(pid))
 
 
@@ -446,7 +447,7 @@ def test_a_boot_without_a_job_makes_way(kept: Kept, *, listens: bool, claimed: b
         claim.write_text(claim.read_text().splitlines()[0] + "\n")
     slow.unlink(missing_ok=True)
     takes_over(kept, kept.start("listen hang", GPU_CI_BOOT_TURN="6"))
-    assert first.process.wait(SOON) == -signal.SIGKILL
+    assert first.process.wait(PATIENCE) == -signal.SIGKILL
     assert [pid for pid in old if running(str(pid))] == []
     assert " ended " not in log_before(kept)
 
@@ -460,7 +461,7 @@ def stop_watcher_and_finish(machine: Machine) -> int:
     watcher = watcher_of(machine)
     with_id(watcher, signal.SIGSTOP)
     (machine.runner / "finish").touch()
-    assert machine.process.wait(SOON) == 0
+    assert machine.process.wait(PATIENCE) == 0
     no_worker_runs(machine)
     return watcher
 
@@ -502,7 +503,7 @@ def test_a_job_is_not_disturbed(kept: Kept, killed: bool) -> None:
     for pid in (first.process.pid, watcher_of(first)) if killed else ():
         with_id(pid, signal.SIGKILL)
     second = kept.start("listen hang", GPU_CI_BOOT_TURN="60")
-    assert second.process.wait(SOON) == 75
+    assert second.process.wait(PATIENCE) == 75
     assert running(str(listener))
     assert phases(first.log()).count("network") == 1
     if killed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.fakes import REPOSITORY
 from tests.github.desk import OPERATIONS, RUN, RUNNERS, Desk, desk_at, github_desk
+from tests.pace import PATIENCE
 
 from gpu_ci.errors import (
     Absent,
@@ -201,7 +202,7 @@ def test_lands_after_its_successor(desk: Desk) -> None:
     desk.hub.faults.on_request(note)
     desk.add(land_late(0.1, path=JIT))
     made, _ = desk.client().register(NAME, LABELS)
-    assert landed.wait(10)
+    assert landed.wait(PATIENCE)
     assert [runner.id for runner in desk.state.all_runners()] == [made.id]
 
 

@@ -10,6 +10,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.pace import PATIENCE
 
 if TYPE_CHECKING:
     from tests.fakes import FakeClock
@@ -122,7 +123,7 @@ def test_boot_runs_what_the_test_wants(aws: Aws) -> None:
     aws.settings.on_terminate = lambda instance_id: told.append(("end", instance_id, ""))
     ask(aws, "RunInstances", UserData=base64.b64encode(b"echo hello").decode(), **RUN)
     (instance,) = aws.instances()
-    assert booted.wait(5)
+    assert booted.wait(PATIENCE)
     ask(aws, "TerminateInstances", **{"InstanceId.1": instance.id})
     ask(aws, "TerminateInstances", **{"InstanceId.1": instance.id})
     assert told == [("boot", instance.id, "echo hello"), ("end", instance.id, "")]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from tests.pace import PATIENCE, until
 from werkzeug.wrappers import Request, Response
 
 from gpu_ci_sandbox import faults as f
@@ -32,7 +33,7 @@ class World:
 
     def wait_for(self, path: str) -> bool:
         with self.changed:
-            return self.changed.wait_for(lambda: path in self.landed, 5)
+            return self.changed.wait_for(lambda: path in self.landed, PATIENCE)
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_delays(world: World) -> None:
     waiter = threading.Thread(target=wait)
     waiter.start()
     assert world.get().status_code == 200
-    waiter.join(5)
+    waiter.join()
     assert time.perf_counter() - begun >= 0.1
     assert seen[0] >= 0.05
 
@@ -116,19 +117,18 @@ def test_broken_json(world: World) -> None:
 
 def test_late_landing(world: World) -> None:
     """The client is cut off now, and the application processes the request afterwards."""
-    landed = threading.Event()
+    landed: list[bool] = []
 
-    def hook(number: int, phase: f.Phase, request: f.Request) -> None:
-        if phase == "after" and request.landed:
-            landed.set()
+    def hook(_number: int, phase: f.Phase, request: f.Request) -> None:
+        if phase == "after":
+            landed.append(request.landed)
 
     world.faults.on_request(hook)
-    world.faults.add(f.land_late(0.05))
+    world.faults.add(f.land_late(0.2))
     with pytest.raises(requests.ConnectionError):
         world.get()
-    assert world.landed == []
     assert world.wait_for("/thing")
-    assert landed.wait(5)
+    until(lambda: landed == [False, True])
     assert world.faults.requests[0].landed is True
 
 

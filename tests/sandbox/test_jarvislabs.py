@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from tests.pace import PATIENCE, until
 
-from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline, every
 from gpu_ci_sandbox import faults as f
 from gpu_ci_sandbox.fake_jarvislabs import REGIONS, JarvisLabs
 from gpu_ci_sandbox.fake_jarvislabs.disk import Disk
@@ -92,14 +92,6 @@ def api(jl: JarvisLabs) -> Iterator[Api]:
         session.trust_env = False
         session.headers["Authorization"] = f"Bearer {jl.environment()['JL_API_KEY']}"
         yield Api(jl, session)
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what another process does."""
-    for _ in every(0.01, Deadline.after(20, SYSTEM_CLOCK)):
-        if condition():
-            return
-    pytest.fail("it never came")
 
 
 def holds(file: Path, text: str) -> bool:
@@ -324,7 +316,7 @@ def test_time_goes_on_by_itself(jl: JarvisLabs, api: Api) -> None:
     jl.settings.on_running = lambda _: came_up.set()
     jl.settings.now, jl.settings.creating_seconds = fresh.now, 0.01
     api.create()
-    assert came_up.wait(20)
+    assert came_up.wait(PATIENCE)
 
 
 def test_a_resumed_machine_has_another_id(jl: JarvisLabs, api: Api) -> None:

@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from tests.pace import PATIENCE, until
 
 from gpu_ci_sandbox.fake_github import credentials
 from gpu_ci_sandbox.fake_github.rest import serve_github
@@ -22,13 +22,12 @@ from gpu_ci_sandbox.fake_github.state import GitHub
 from gpu_ci_sandbox.fake_runner import archive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from gpu_ci_sandbox.fake_github.records import Job
     from gpu_ci_sandbox.fake_github.rest import ServedGitHub
 
 REPOSITORY = "octo/widgets"
-PATIENCE = 15
 
 
 @dataclass
@@ -84,25 +83,18 @@ class Machine:
         run = self.github.start_run(REPOSITORY)
         return self.github.queue_job(run, "test", ["gpu"], script, env=environment)
 
-    def wait(self, holds: Callable[[], bool]) -> None:
-        """Look again and again: other processes act in real time."""
-        end = time.monotonic() + PATIENCE
-        while not holds():
-            assert time.monotonic() < end
-            time.sleep(0.02)
-
     def job(self, job: Job) -> Job:
         return self.github.job(job.id)
 
     def online(self) -> None:
-        self.wait(lambda: any(runner.online for runner in self.github.all_runners()))
+        until(lambda: any(runner.online for runner in self.github.all_runners()))
 
     def completed(self, job: Job) -> Job:
-        self.wait(lambda: self.job(job).completed)
+        until(lambda: self.job(job).completed)
         return self.job(job)
 
     def logged(self, job: Job, text: str) -> None:
-        self.wait(lambda: any(text in line for line in self.job(job).log))
+        until(lambda: any(text in line for line in self.job(job).log))
 
 
 @pytest.fixture
@@ -133,7 +125,7 @@ def _end(process: subprocess.Popen[str]) -> None:
     except ProcessLookupError:
         return
     finally:
-        process.communicate(timeout=5)
+        process.communicate(timeout=PATIENCE)
 
 
 def _output(process: subprocess.Popen[str]) -> str:
@@ -141,16 +133,11 @@ def _output(process: subprocess.Popen[str]) -> str:
 
 
 def _gone(pid: int) -> bool:
-    """Whether a process has ended, waiting for the moment that ending takes."""
-    for _ in range(200):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.01)
-    return False
+    """Whether a process has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 def test_the_archive_is_the_same_every_time() -> None:
@@ -181,7 +168,7 @@ def test_from_registration_to_an_empty_list(machine: Machine) -> None:
     assert job.log[1].startswith("tracked github_")
     assert f"{machine.folder}/bin/Runner.Worker " in job.log[3]
     assert job.log[4] == "left-over nothing"
-    assert _gone(int(job.log[2].split()[1]))
+    until(lambda: _gone(int(job.log[2].split()[1])))
     assert (job.conclusion, job.runner_name) == ("success", "gpu-1")
     assert [step.name for step in job.steps] == ["Set up job", "Run script", "Complete job"]
     lines = ("√ Connected to GitHub", "Listening for Jobs", "Running job: test")
@@ -245,7 +232,7 @@ def test_signal_to_an_idle_runner(
         os.kill(runner.pid, number)
     else:
         os.killpg(runner.pid, number)
-    machine.wait(lambda: not any(each.online for each in machine.github.all_runners()))
+    until(lambda: not any(each.online for each in machine.github.all_runners()))
     _output(runner)
     assert [each.name for each in machine.github.all_runners()] == ["gpu-1"]
 
@@ -423,11 +410,11 @@ def test_switch_exit(moment: str, seen: bool, machine: Machine) -> None:
 
 def test_switch_hang_with_a_job(machine: Machine) -> None:
     """A job that was taken and not begun is queued again after its time."""
-    machine.github.lifetimes = replace(machine.github.lifetimes, pickup=0.3)
     job = machine.queue()
     machine.run(STANDIN_RUNNER_HANG="job")
-    machine.wait(lambda: machine.job(job).runner_id is not None)
-    machine.wait(lambda: machine.job(job).runner_id is None)
+    until(lambda: machine.job(job).runner_id is not None)
+    machine.github.lifetimes = replace(machine.github.lifetimes, pickup=0.3)
+    until(lambda: machine.job(job).runner_id is None)
     assert machine.job(job).status == "queued"
 
 

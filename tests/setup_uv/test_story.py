@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import uv as uv_package
+from tests.pace import assert_within, until
 from tests.processes import processes_with
 
 ENTRY = Path(__file__).parents[2] / "action-setup-uv/setup_uv.py"
@@ -215,21 +216,11 @@ def test_a_cancel_ends_uv_and_what_it_started(step: Step, signum: signal.Signals
         begun = time.monotonic()
         running.send_signal(signum)
         said = running.stdout.read()
-    assert time.monotonic() - begun < 7
+    assert_within(7.0, time.monotonic() - begun)
     assert running.returncode == 128 + signum
     assert f"cancelled by {signum.name}" in said
-    assert soon_gone(f"CANCELLED_IN={step.folder}")
+    until(lambda: not processes_with(f"CANCELLED_IN={step.folder}"))
     assert step.outputs()["uv-version"] == "9.9.9"
-
-
-def soon_gone(text: str) -> bool:
-    """Say whether processes have ended a moment after they were killed."""
-    until = time.monotonic() + 2
-    while processes_with(text):
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def test_pruning_is_told(step: Step) -> None:
