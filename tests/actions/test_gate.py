@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.gate.payloads import FORK, NUMBER, environment, pull_request, push
+from tests.pace import PATIENCE
 
 from gpu_ci.errors import BadInputs, EventUnreadable, NotAllowed
 from gpu_ci_sandbox.fake_github.credentials import job_token
@@ -45,7 +46,7 @@ def gate(world: World, tmp_path: Path) -> Any:
 
 
 def ended(step: Step) -> Result:
-    return step.result(timeout=60)
+    return step.result(PATIENCE)
 
 
 def test_one_label_is_one_run(gate: Any, world: World) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.pace import PATIENCE
 
 from gpu_ci.boot.boot_log import BootReport, read_log
 from gpu_ci_sandbox.world import Box, World, forget_account, open_box, open_world
@@ -80,7 +81,7 @@ def _run(world: World, box: Box) -> Ran:
     started = world.act("start", **box.inputs(), machine="A100")
     assert started.exit_code == 0, started.log
     github, job = world.served.github, _queued(world, started)
-    github.wait(lambda: github.job(job.id).completed, 20)
+    github.wait(lambda: github.job(job.id).completed, PATIENCE)
     stopped = world.act("stop", **box.inputs(), handle=started.outputs["handle"])
     assert stopped.exit_code == 0, stopped.log
     assert box.jarvislabs.machine(box.name).status == "Paused"

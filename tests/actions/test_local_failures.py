@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.pace import PATIENCE
+
 if TYPE_CHECKING:
     from gpu_ci_sandbox.world import World
 
@@ -33,7 +35,7 @@ def test_registration_by_token(world: World) -> None:
     started = world.act("start", registration="token")
     assert started.exit_code == 0, started.log
     job = world.served.github.queue_job(world.run_id, "test", [started.outputs["label"]], "true")
-    world.served.github.wait(lambda: world.served.github.job(job.id).completed, 20)
+    world.served.github.wait(lambda: world.served.github.job(job.id).completed, PATIENCE)
     assert world.served.github.job(job.id).conclusion == "success"
     assert world.act("stop", handle=started.outputs["handle"]).exit_code == 0
     assert world.machines() == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from tests.pace import PATIENCE
+
 if TYPE_CHECKING:
     from gpu_ci_sandbox.world import World
 
@@ -16,7 +18,7 @@ def test_a_job_runs_on_the_machine_and_everything_is_given_back(world: World) ->
     label = started.outputs["label"]
 
     job = world.served.github.queue_job(world.run_id, "test", [label], "echo on $(id -un)")
-    world.served.github.wait(lambda: world.served.github.job(job.id).completed, 20)
+    world.served.github.wait(lambda: world.served.github.job(job.id).completed, PATIENCE)
     job = world.served.github.job(job.id)
     assert job.conclusion == "success", job.log
     assert "on root" not in "\n".join(job.log)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
+from tests.pace import PATIENCE, until
 
 from gpu_ci.errors import JobFailed, NeverPickedUp
-from gpu_ci.runtime.clock import Deadline, every
 from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Loop:
         assert self.ended(job.name).conclusion == "failure"
         self.stop(handle=self.handle)
         github.set_job(world.stop_job, conclusion="success")
-        assert watched.result(timeout=60).exit_code == JobFailed.exit_code
+        assert watched.result(PATIENCE).exit_code == JobFailed.exit_code
         github.set_job(world.watch_job, conclusion="failure")
 
     def rerun(self, what: str = "") -> None:
@@ -56,7 +56,7 @@ class Loop:
         done = requests.post(
             f"{world.served.url}/repos/{REPOSITORY}/actions/{path}",
             headers={"Authorization": f"Bearer {world.token}"},
-            timeout=10,
+            timeout=PATIENCE,
         )
         assert done.status_code == 201, done.text
         watch = self.job("watch")
@@ -89,7 +89,7 @@ class Loop:
         return found
 
     def ended(self, name: str) -> Job:
-        self.world.served.github.wait(lambda: self.job(name).completed, 20)
+        self.world.served.github.wait(lambda: self.job(name).completed, PATIENCE)
         return self.job(name)
 
     @property
@@ -173,9 +173,7 @@ def test_a_watch_that_is_killed_over_its_start_leaves_nothing(loop: Loop) -> Non
     # Nobody asks for its label any more, so that the machine stays as the kill leaves it.
     loop.world.served.github.set_job(loop.job("test").id, conclusion="cancelled")
     step = loop.world.begin("start", labels=loop.label, key=loop.label)
-    for _ in every(0.05, Deadline.after(20)):
-        if loop.world.machines():
-            break
+    until(loop.world.machines, lambda: "\n".join(step.lines))
     step.process.kill()
     step.process.wait()
     assert loop.left
@@ -193,7 +191,7 @@ def test_a_stop_that_is_run_again_alone_still_has_the_first_machine(world: World
     requests.post(
         f"{world.served.url}/repos/{REPOSITORY}/actions/runs/{world.run_id}/rerun-failed-jobs",
         headers={"Authorization": f"Bearer {world.token}"},
-        timeout=10,
+        timeout=PATIENCE,
     ).raise_for_status()
     assert world.act("stop", handle=started.outputs["handle"]).outputs["stopped"] == "1"
     again = world.act("stop", key=started.outputs["label"])

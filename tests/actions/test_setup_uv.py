@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.pace import PATIENCE
 
 from gpu_ci_sandbox.action_step import begin
 from gpu_ci_sandbox.world import PASSED_ON
@@ -30,7 +31,7 @@ def test_the_step_tells_later_steps(job: dict[str, str]) -> None:
     """Outputs, variables and PATH reach the runner; of what was set, the machine's is emptied alone
     (pain 40)."""
     step = begin(ACTION, {}, job, {"env.PYTHONPATH": "/of/the/workflow"})
-    result = step.result(timeout=120)
+    result = step.result(PATIENCE)
     assert (result.exit_code, result.dropped) == (0, ()), result.log
     assert Path(result.outputs["uv-path"]).is_absolute()
     assert result.outputs["cache-dir"] == job["UV_CACHE_DIR"]
@@ -45,7 +46,7 @@ def test_the_step_tells_later_steps(job: dict[str, str]) -> None:
 def test_a_bad_input_fails_the_step(job: dict[str, str]) -> None:
     """With the exit code of its class, and nothing is told to later steps."""
     step = begin(ACTION, {"activate-environment": "maybe"}, job)
-    result = step.result(timeout=120)
+    result = step.result(PATIENCE)
     assert result.exit_code == 2
     assert "activate-environment" in result.log
     assert (step.folder / "GITHUB_ENV").read_text() == ""

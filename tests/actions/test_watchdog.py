@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.pace import assert_within, until
 
 from gpu_ci.errors import NeverPickedUp
 from gpu_ci.model.identity import Identity
-from gpu_ci.runtime.clock import Deadline, every
 from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
@@ -75,10 +75,8 @@ def test_a_job_that_nobody_takes(world: World, job: Job) -> None:
 
 
 def _log_of(step: Step) -> str:
-    """Return what a step has printed, as soon as that says why; at the latest after two seconds."""
-    for _ in every(0.02, Deadline.after(2.0)):
-        if any("has waited" in line for line in step.lines):
-            break
+    """Return what a step has printed, as soon as that says why."""
+    until(lambda: any("has waited" in line for line in step.lines), lambda: "\n".join(step.lines))
     return "\n".join(step.lines)
 
 
@@ -94,7 +92,7 @@ def test_a_watch_that_is_cancelled(world: World, job: Job) -> None:
     world.served.faults.on_request(hook)
     result = world.act("watchdog")
     assert result.exit_code == 128 + signal.SIGINT, result.log
-    assert time.monotonic() - sent[0] < 7
+    assert_within(7.0, time.monotonic() - sent[0])
     assert world.served.faults.calls("POST") == []
     assert world.served.github.job(job.id).status == "queued"
 
