@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from tests.pace import PATIENCE, slowness
 
 from gpu_ci.inputs.reader import input_names, variable
 from gpu_ci.inputs.start_inputs import StartInputs
@@ -29,13 +30,14 @@ from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs
 from gpu_ci_sandbox.world import REPOSITORY, World, new_run_id, open_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from gpu_ci_sandbox.fake_github.records import Job
     from gpu_ci_sandbox.faults import Faults, Phase, Request
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 WATCH = "watch"
+HOUR = 3600.0
 # How the calls begin that change nothing.
 READS = ("GET", "Describe")
 INPUTS: Mapping[str, type[StartInputs | StopInputs | WatchdogInputs]] = {
@@ -54,8 +56,9 @@ class Zygote:
     going: set[int] = field(default_factory=set)
 
     def fork(self, story: str, env: dict[str, str], log: Path) -> int:
-        """Begin a story; return its process id."""
-        self.begun = int(self._ask({"story": story, "env": env, "log": str(log)})["pid"])
+        """Begin a story; return its process id. Its limits follow how slow the machine is."""
+        order = {"story": story, "env": env, "log": str(log), "slowness": slowness()}
+        self.begun = int(self._ask(order)["pid"])
         self.going.add(self.begun)
         return self.begun
 
@@ -119,6 +122,7 @@ class Stories(ABC):
     log: Path
     _pid_known: threading.Event = field(default_factory=threading.Event)
     _pid: int = 0
+    _passed: float = 0.0
 
     @abstractmethod
     def given(self) -> dict[str, str]:
@@ -197,24 +201,44 @@ class Stories(ABC):
 
     def kill(self, signum: int) -> None:
         """Signal the story that was begun last."""
-        self._pid_known.wait(5)
+        assert self._pid_known.wait(PATIENCE)
         os.kill(self._pid, signum)
 
     def kill_at(self, call: str, phase: Phase, signum: int, nth: int = 1) -> list[float]:
         """Arrange for the signal at the nth such call; the list will hold when it was sent."""
-        sent: list[float] = []
+        return self._act_at(call, phase, nth, lambda: self.kill(signum))
+
+    def now(self) -> float:
+        """Return the time by the stories' clock, in seconds since the epoch."""
+        return time.time() + self._passed
+
+    def hour_passes_at(self, call: str, phase: Phase, nth: int = 1) -> list[float]:
+        """Let an hour pass for the stories at the nth such call: what they wait for there is over.
+
+        The list will hold when that was, by the machine's clock.
+        """
+        return self._act_at(call, phase, nth, self._pass_hour)
+
+    def _pass_hour(self) -> None:
+        self._passed += HOUR
+        written = self.log.with_suffix(".clock-to-be")
+        written.write_text(str(self._passed))
+        written.replace(self.log.with_suffix(".clock"))
+
+    def _act_at(self, call: str, phase: Phase, nth: int, act: Callable[[], object]) -> list[float]:
+        done: list[float] = []
         met: list[int] = []
 
         def hook(number: int, at: Phase, request: Request) -> None:
             if at == phase and self.name(request) == call:
                 met.append(number)
                 if len(met) == nth:
-                    sent.append(time.monotonic())
-                    self.kill(signum)
+                    done.append(time.monotonic())
+                    act()
 
         for faults in self.all_faults():
             faults.on_request(hook)
-        return sent
+        return done
 
     def told(self) -> str:
         """Return everything that the stories printed."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.pace import PATIENCE
 from tests.processes import processes_with
 
 from gpu_ci.errors import BadInputs, EnvironmentBroken
@@ -396,7 +397,7 @@ def test_an_interrupted_demo_leaves_no_process(
         assert process.stdout
         seen = next((line for line in process.stdout if "| asleep" in line), "")
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=PATIENCE)
     assert "| asleep" in seen, rest
     assert process.returncode == 128 + signal.SIGINT
     assert processes_with(str(open_folder)) == []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from tests.e2e.rerun import failed_again, with_dependents
+from tests.pace import PATIENCE
 from tests.processes import processes_with
 
 from gpu_ci_sandbox.act.act_run import Outcome, run_workflow
@@ -316,7 +317,7 @@ def test_a_cancelled_run_leaves_no_process(tmp_path: Path) -> None:
         assert process.stdout
         seen = next((line for line in process.stdout if "| asleep" in line), "")
         process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        rest, _ = process.communicate(timeout=PATIENCE)
     assert "gpu / loop / test | asleep" in seen, rest
     assert process.returncode == 128 + signal.SIGINT
     assert processes_with(str(tmp_path / "world")) == []

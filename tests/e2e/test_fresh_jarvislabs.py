@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import requests
 from tests.e2e.conftest import BOX
+from tests.pace import PATIENCE
 
 from gpu_ci_sandbox.world import REPOSITORY
 
@@ -73,7 +74,7 @@ def test_a_machine_whose_job_is_over_is_not_left(box: Box) -> None:
     requests.delete(
         f"{box.world.served.url}/repos/{REPOSITORY}/actions/runners/{runner.id}",
         headers={"Authorization": f"Bearer {box.world.token}"},
-        timeout=5,
+        timeout=PATIENCE,
     ).raise_for_status()
     box.world.served.github.queue_job(box.world.run_id, "lint", ["ubuntu-latest"])
     assert box.run("stop", machine_name="") == 0, box.told()

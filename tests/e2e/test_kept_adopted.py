@@ -15,6 +15,7 @@ import pytest
 import requests
 from tests.boot.boot_world import carries, open_folder, processes, running, with_id
 from tests.e2e.conftest import BOX, Box
+from tests.pace import PATIENCE
 
 from gpu_ci_sandbox.fake_jarvislabs import JarvisLabs
 from gpu_ci_sandbox.world import REPOSITORY, forget_account, open_world
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.conftest import Zygote
-
-SOON = 12.0
 
 
 @dataclass(kw_only=True)
@@ -43,7 +42,7 @@ class Real(Box):
 
     def starts(self) -> None:
         """Run a start that must succeed."""
-        assert self.run("start", online_timeout_minutes="0.3") == 0, self.told()
+        assert self.run("start") == 0, self.told()
 
     def stops(self, **inputs: str) -> None:
         """Run a stop with the handle; it must succeed."""
@@ -54,7 +53,7 @@ class Real(Box):
         github = self.world.served.github
         label = self.output("label")
         job = github.queue_job(self.world.run_id, "test", [label], 'echo "$HOME"; id -un')
-        assert github.wait(lambda: github.job(job.id).completed, SOON), self.told()
+        assert github.wait(lambda: github.job(job.id).completed, PATIENCE), self.told()
         done = github.job(job.id)
         assert (done.conclusion, done.runner_name) == ("success", BOX)
         return "\n".join(done.log)
@@ -117,7 +116,7 @@ def _add_key(real: Real) -> None:
         f"{real.jarvislabs.url}/ssh/",
         json={"ssh_key": public, "key_name": "mine"},
         headers={"Authorization": f"Bearer {real.environment()['JL_API_KEY']}"},
-        timeout=5,
+        timeout=PATIENCE,
     )
     assert answer.json() == {"success": True}
 
@@ -164,6 +163,6 @@ def _lose_registration(real: Real) -> None:
     answer = requests.delete(
         f"{real.world.served.url}/repos/{REPOSITORY}/actions/runners/{runner.id}",
         headers={"Authorization": f"Bearer {real.world.token}"},
-        timeout=5,
+        timeout=PATIENCE,
     )
     assert answer.ok

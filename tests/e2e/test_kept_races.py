@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.boot.boot_world import running, with_id
 from tests.e2e.conftest import BOX, Box
+from tests.pace import PATIENCE
 
 from gpu_ci_sandbox.action_step import read_commands
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 STEP_SECONDS = 0.02
 JOB_SECONDS = 0.3
-# Far beyond what a race takes, so that only one that hangs comes to it.
-DEADLINE_SECONDS = 40.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +96,7 @@ class Race:
         """Let the runs live side by side until all are over, and another one stop beside them."""
         left = [*lives]
         while left:
-            assert self.clock() < DEADLINE_SECONDS, f"the race hangs\n{self.told()}"
+            assert self.clock() < PATIENCE, f"the race hangs\n{self.told()}"
             left = [life for life in left if next(life, life) is None]
             next(stops)
             time.sleep(STEP_SECONDS)
@@ -152,8 +151,7 @@ class Run:
 
     def _starts(self, fate: Fate) -> Generator[None, None, dict[str, str]]:
         """Return the outputs of a start that succeeded, none of one that was killed."""
-        minutes = {"online_timeout_minutes": "0.5"}
-        code = yield from self._tells("start", fate.start_dies, fate.by, **minutes)
+        code = yield from self._tells("start", fate.start_dies, fate.by)
         self._ends(self.box.world.start_job)
         assert code == 0 or fate.start_dies, self.race.told()
         return read_commands(self.box.log.with_suffix(".output").read_text()) if not code else {}

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import requests
-from tests.e2e.conftest import BOX
+from tests.e2e.conftest import BOX, HOUR
+from tests.pace import PATIENCE
 
 from gpu_ci.errors import (
     CloudUnreachable,
@@ -82,7 +83,7 @@ def test_a_machine_on_its_way_is_waited_for(box: Box) -> None:
         f"{box.jarvislabs.url}/misc/pause",
         params={"machine_id": str(box.jarvislabs.machine(BOX).id)},
         headers=_bearer(box),
-        timeout=5,
+        timeout=PATIENCE,
     )
     assert box.status() == "Pausing"
     box.world.next_run()
@@ -93,15 +94,18 @@ def test_a_machine_on_its_way_is_waited_for(box: Box) -> None:
 def test_a_machine_that_never_arrives(box: Box) -> None:
     """At the deadline the last state is named, and the machine is put away (row 1.4)."""
     assert box.run("start") == 0, box.told()
-    box.jarvislabs.settings.pausing_seconds = 3.0
-    assert box.run("stop", handle=box.output("handle"), release="keep") == 0, box.told()
+    box.jarvislabs.settings.now = box.now
+    box.jarvislabs.settings.pausing_seconds = 1.5 * HOUR
+    assert box.run("stop", machine=box.output("machine"), release="keep") == 0, box.told()
     requests.post(
         f"{box.jarvislabs.url}/misc/pause",
         params={"machine_id": str(box.jarvislabs.machine(BOX).id)},
         headers=_bearer(box),
-        timeout=5,
+        timeout=PATIENCE,
     )
-    assert box.run("start", online_timeout_minutes="0.02") == MachineEnded.exit_code, box.told()
+    box.hour_passes_at("GET fetch", "after")  # when it has been seen to be pausing
+    box.hour_passes_at("GET fetch", "before", nth=3)  # when it is waited for to be put away
+    assert box.run("start") == MachineEnded.exit_code, box.told()
     assert "pending until the deadline" in box.told()
     assert box.left() == []
 
@@ -126,7 +130,8 @@ def test_a_refused_resume(box: Box, name: str) -> None:
     """Each way to refuse is red with its cause, and leaves nothing (row 1.5)."""
     body, status, error = REFUSALS[name]
     box.jarvislabs.faults.add(answer(status, body, path=RESUME, times=None))
-    assert box.run("start", online_timeout_minutes="0.05") == error.exit_code, box.told()
+    box.hour_passes_at("POST resume", "after")
+    assert box.run("start") == error.exit_code, box.told()
     text = json.dumps(body)
     (cause,) = re.findall(r"Something broke|Invalid token|Insufficient balance|No free", text)
     assert cause in box.told()
@@ -172,7 +177,8 @@ def test_the_registration_is_nobody_elses(box: Box) -> None:
 def test_a_runner_that_never_comes(box: Box) -> None:
     """Listed but offline is not online: at the deadline it fails and is paused (row 1.10)."""
     box.jarvislabs.settings.on_running = None
-    assert box.run("start", online_timeout_minutes="0.03") == NeverOnline.exit_code, box.told()
+    box.hour_passes_at("POST resume", "after")
+    assert box.run("start") == NeverOnline.exit_code, box.told()
     assert box.left() == []
 
 
@@ -202,7 +208,7 @@ def test_a_stop_of_what_is_not_there(box: Box) -> None:
         f"{box.jarvislabs.url}/misc/destroy",
         params={"machine_id": str(box.jarvislabs.machine(BOX).id)},
         headers=_bearer(box),
-        timeout=5,
+        timeout=PATIENCE,
     )
     assert box.run("stop", handle=handle) == 0, box.told()
     assert re.search("no machine has this name|it is ending", box.told())
@@ -269,7 +275,8 @@ def test_a_failed_resume_is_red(box: Box) -> None:
     )
     assert old_start(box) == "completed"
     assert box.status() == "Paused"
-    assert box.run("start", online_timeout_minutes="0.05") == NoCapacity.exit_code, box.told()
+    box.hour_passes_at("POST resume", "after")
+    assert box.run("start") == NoCapacity.exit_code, box.told()
 
 
 def test_a_refused_pause_is_red(box: Box) -> None:
@@ -310,7 +317,8 @@ def test_a_second_run_does_not_pause_the_firsts_machine(box: Box) -> None:
     github.set_runner(runner.id, job_id=job.id)
     github.set_job(job.id, status="in_progress", runner_name=BOX)
     box.world.next_run()
-    assert box.run("start", online_timeout_minutes="0.05") == InUse.exit_code, box.told()
+    box.hour_passes_at("GET runners", "after", nth=3)
+    assert box.run("start") == InUse.exit_code, box.told()
     assert f"run {first} is running a job on it" in box.told()
     assert box.run("stop") == 0, box.told()
     assert box.status() == "Running"
@@ -327,7 +335,10 @@ def old_start(box: Box) -> str:
     body |= {"is_spot": False, "duration": "hour", "script_id": None, "script_args": ""}
     body |= {"http_ports": "", "fs_id": None, "arguments": ""}
     requests.post(
-        f"{box.jarvislabs.url}/templates/pytorch/resume", json=body, headers=_bearer(box), timeout=5
+        f"{box.jarvislabs.url}/templates/pytorch/resume",
+        json=body,
+        headers=_bearer(box),
+        timeout=PATIENCE,
     )
     return "completed"
 
@@ -340,7 +351,7 @@ def old_stop(box: Box) -> str:
             f"{box.jarvislabs.url}/misc/pause",
             params={"machine_id": str(machine.id)},
             headers=_bearer(box),
-            timeout=5,
+            timeout=PATIENCE,
         )
     return "completed"
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.e2e.conftest import BOX, Box, made_by
+from tests.e2e.conftest import BOX, HOUR, Box, made_by
+from tests.pace import until
 
 from gpu_ci.errors import Forbidden, NotPermitted, StillThere
 from gpu_ci_sandbox.faults import answer
 from gpu_ci_sandbox.world import REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from tests.e2e.conftest import Cloud, Stories
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 FRESH = {"machine_name": "", "machine": "L4"}
 SECOND_REGION = "eu-west-1"
-HOUR = 3600.0
 OVER = "over"
 GOING = "going"
 
@@ -212,10 +212,8 @@ def _rent(stories: Cloud | Box, tags: Tags) -> None:
 
 def _comes_to_rest(stories: Cloud | Box) -> None:
     """A kept machine on its way between two states is left to the next pass."""
-    deadline = time.monotonic() + 5
-    while isinstance(stories, Box) and stories.status() not in {"Running", "Paused"}:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    if isinstance(stories, Box):
+        until(lambda: stories.status() in {"Running", "Paused"})
 
 
 # --- a kept machine that a second run uses ---------------------------------------------------------
@@ -255,7 +253,7 @@ def test_a_pass_while_a_second_run_starts(box: Box) -> None:
     box.jarvislabs.settings.resuming_seconds = 0.7
     box.forget_calls()
     start = box.begin("start")
-    _until(lambda: "POST resume" in box.calls())
+    until(lambda: "POST resume" in box.calls())
     assert box.sweep() == 0, box.told()
     assert box.zygote.wait(start) == 0, box.told()
     assert box.output("released") == "0"
@@ -271,7 +269,7 @@ def test_two_runs_and_passes_beside_them(box: Box) -> None:
     box.world.next_run()
     box.forget_calls()
     second = box.begin("start")
-    _until(lambda: "GET runners" in box.calls())
+    until(lambda: "GET runners" in box.calls())
     _nothing_is_done(box, label)
     _end_job_of(box, first)
     assert box.zygote.wait(second) == 0, box.told()
@@ -310,13 +308,6 @@ def _nothing_is_done(box: Box, label: str) -> None:
     (runner,) = box.world.served.github.all_runners()
     assert [each.name for each in runner.labels] == [label]
     assert box.status() == "Running"
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # --- passes that die, and two at once --------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Forks a process for each story that it is told to run, with everything imported once.
 
 A start imports for a second; a matrix of kills would import for minutes. What is forked has its own
-session, environment and log, and is signalled by the test itself.
+session, environment and log, and is signalled by the test itself, which also drives its clock.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,42 @@ import boto3
 
 from gpu_ci import cli
 from gpu_ci.kept import bring_up, lock, put_away
-from gpu_ci.providers.jarvislabs import create_and_resume, pause_and_destroy
-from gpu_ci.start import start, until_online
-from gpu_ci.stop import stop
+from gpu_ci.providers.ec2 import clients, instances
+from gpu_ci.providers.jarvislabs import api, create_and_resume, pause_and_destroy
+from gpu_ci.runtime.clock import SystemClock
+from gpu_ci.start import rental, start, until_online
+from gpu_ci.stop import run_times, stop
 from gpu_ci.watchdog import in_run, leftovers, stuck_runs, waits, watchdog
 
 STORIES = {"start": start, "stop": stop, "watchdog": watchdog}
+# How long answers are waited for, and what may still land without one.
+LIMITS = {
+    rental: ("ANSWER_GRACE", "BUDGET"),
+    clients: ("HURRY_SECONDS",),
+    instances: ("HURRY_SECONDS",),
+    api: ("HURRY_SECONDS",),
+    run_times: ("PATIENCE",),
+    put_away: ("LANDING_SECONDS",),
+    create_and_resume: ("RESUME_LANDS_WITHIN",),
+}
+# A sleep is over so soon after the test has let the time pass that it was for.
+STEP_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class DrivenClock(SystemClock):
+    """The machine's time and what the test has added to it: seconds, in the file `added`."""
+
+    added: Path
+
+    def now(self) -> float:
+        added = self.added.read_text() if self.added.exists() else "0"
+        return super().now() + float(added)
+
+    def sleep(self, seconds: float) -> None:
+        end = self.now() + seconds
+        while (left := end - self.now()) > 0:
+            super().sleep(min(left, STEP_SECONDS))
 
 
 def main() -> None:
@@ -45,8 +77,17 @@ def main() -> None:
 def _fork(order: dict[str, Any]) -> dict[str, int]:
     pid = os.fork()
     if pid == 0:
+        _follow(order["slowness"])
         _tell(order["story"], order["env"], Path(order["log"]))
     return {"pid": pid}
+
+
+def _follow(slowness: float) -> None:
+    """Make limits longer that are real seconds, where what they bound takes longer here too."""
+    for module, names in LIMITS.items():
+        vars(module).update({name: vars(module)[name] * slowness for name in names})
+    connect, read = (each * slowness for each in (clients.HURRIED.connect, clients.HURRIED.read))
+    vars(clients).update(HURRIED=replace(clients.HURRIED, connect=connect, read=read))
 
 
 def _wait(pid: int) -> dict[str, int]:
@@ -63,7 +104,8 @@ def _tell(story: str, env: dict[str, str], log: Path) -> None:
     os.environ.update(env)
     code = 1
     try:
-        code = cli.run(STORIES[story], env)
+        clock = DrivenClock(log.with_suffix(".clock"))
+        code = cli.run(partial(STORIES[story], clock=clock), env)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
