@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.e2e.conftest import STAYS
 from tests.pace import PATIENCE
 from tests.processes import processes_with
 
 from gpu_ci.errors import BadInputs, EnvironmentBroken
 from gpu_ci_sandbox.act.act_run import Outcome, demo_workflow, run_workflow
+from gpu_ci_sandbox.act.stage import Trigger
 from gpu_ci_sandbox.timeline import DemoFailed, Timeline
 from gpu_ci_sandbox.world import World, open_world
 
@@ -66,7 +68,8 @@ def run(tmp_path: Path) -> Iterator[Callable[[str], Ran]]:
         def run_file(name: str) -> Ran:
             file = tmp_path / f"{name}.yml"
             shutil.copy(WORKFLOWS / file.name, file)
-            return Ran(outcome=run_workflow(file, world, Timeline()), world=world)
+            outcome = run_workflow(file, world, Timeline(), Trigger(env=STAYS))
+            return Ran(outcome=outcome, world=world)
 
         yield run_file
 

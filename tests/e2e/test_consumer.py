@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from tests.e2e.conftest import STAYS
 from tests.e2e.rerun import failed_again, with_dependents
 from tests.pace import PATIENCE
 from tests.processes import processes_with
@@ -49,6 +50,8 @@ class Consumer:
     world: World
 
     def run(self, trigger: Trigger | None = None, file: Path = WORKFLOW) -> Outcome:
+        trigger = trigger or Trigger()
+        trigger = replace(trigger, env={**trigger.env, **STAYS})
         return run_workflow(self.folder / file, self.world, Timeline(), trigger)
 
     def edit(self, old: str, new: str) -> None:

@@ -35,7 +35,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 # The runner kills 10 s after the first signal; what must be given back is, by then, for long.
 GIVEN_BACK_WITHIN = 7.0
 QUOTA = QuotaExceeded.exit_code
-LOOKS = 20
+LOOKS = 12
 
 
 @pytest.mark.parametrize("signum", SIGNALS, ids=lambda s: s.name)
@@ -149,7 +149,7 @@ def test_the_calls_above_are_all(cloud: Cloud) -> None:
 
 
 def test_a_start_is_cheap_for_the_rate_limit(cloud: Cloud) -> None:
-    """Looking often costs nothing while nothing changes: twenty looks, at most 6 requests."""
+    """Looking often costs nothing while nothing changes: a dozen looks, at most 6 requests."""
     cloud.aws.settings.on_boot, looks = None, list[int]()
     github = cloud.world.served.github
 

@@ -17,9 +17,11 @@ from typing import Any
 import boto3
 
 from gpu_ci import cli
+from gpu_ci.github import transport
 from gpu_ci.kept import bring_up, lock, put_away
+from gpu_ci.providers import http
 from gpu_ci.providers.ec2 import clients, instances
-from gpu_ci.providers.jarvislabs import api, create_and_resume, pause_and_destroy
+from gpu_ci.providers.jarvislabs import create_and_resume, pause_and_destroy
 from gpu_ci.runtime.clock import SystemClock
 from gpu_ci.start import rental, start, until_online
 from gpu_ci.stop import run_times, stop
@@ -29,9 +31,10 @@ STORIES = {"start": start, "stop": stop, "watchdog": watchdog}
 # How long answers are waited for, and what may still land without one.
 LIMITS = {
     rental: ("ANSWER_GRACE", "BUDGET"),
+    transport: ("HURRY_SECONDS",),
     clients: ("HURRY_SECONDS",),
     instances: ("HURRY_SECONDS",),
-    api: ("HURRY_SECONDS",),
+    http: ("HURRY_SECONDS",),
     run_times: ("PATIENCE",),
     put_away: ("LANDING_SECONDS",),
     create_and_resume: ("RESUME_LANDS_WITHIN",),

@@ -42,6 +42,8 @@ API_VERSION: Final = "2026-03-10"
 # An Enterprise Server answers 400 to a version that came out after it; this one they all know.
 SERVER_API_VERSION: Final = "2022-11-28"
 TRIES: Final = 4
+# How long a request waits for its answer in a process that may be killed soon.
+HURRY_SECONDS: Final = 2
 REDIRECTS: Final = 3
 MOVED: Final = {301, 302, 307, 308}
 # Without a Retry-After, GitHub asks for at least a minute after a secondary limit.
@@ -121,7 +123,7 @@ class Line:
 
     def hurry(self, deadline: Deadline) -> None:
         """From now on try once, and wait for an answer no longer than two seconds."""
-        self.deadline, self.timeout, self.tries = deadline, 2, 1
+        self.deadline, self.timeout, self.tries = deadline, HURRY_SECONDS, 1
         self._local = threading.local()
 
     def get(self, path: str, *, trim: Callable[[Any], Any] = _whole, **query: str | int) -> Answer:
