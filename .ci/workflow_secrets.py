@@ -46,8 +46,7 @@ def complete(text: str) -> str:
 
 def _filled(write: Callable[[str, str, Secret], str], found: re.Match[str]) -> str:
     block = found[0]
-    indent = re.match(" +", block)
-    before = indent[0] if indent else ""
+    before = block[: len(block) - len(block.lstrip(" "))]
     there = set(re.findall(rf"^{before}([\w-]+):", block, re.MULTILINE))
     missing = {n: s for n, s in SECRETS.items() if not {n, s.taken_as} & there}
     return block + "".join(write(before, name, secret) for name, secret in missing.items())
