@@ -434,7 +434,7 @@ def _of_the_start() -> str:
     rows = [
         (f"`{code}`", re.sub(r"\$\{?\w+\}?", PLACEHOLDER, text)) for code, text in sorted(found)
     ]
-    return "## 70 to 75: before Python runs\n\n" + _table(("Code", "It says"), rows)
+    return "## 70 to 76: before Python runs\n\n" + _table(("Code", "It says"), rows)
 
 
 def main(arguments: Sequence[str]) -> int:

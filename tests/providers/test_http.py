@@ -125,6 +125,14 @@ def test_each_status_has_its_class_and_cure(
     assert len(faults.requests) == 1
 
 
+def test_nobody_else_gets_the_key(line: Line, faults: Faults) -> None:
+    """An answer that sends the call elsewhere is not followed."""
+    faults.add(f.answer(302, "", headers={"Location": "/elsewhere"}))
+    with pytest.raises(CloudUnreachable):
+        line.get("machines", "list")
+    assert [each.path for each in faults.requests] == ["/machines"]
+
+
 def test_an_error_does_not_hold_the_key(clock: FakeClock) -> None:
     """Nor does what stands behind it: a traceback shows causes, which hold the request."""
     for env in (
