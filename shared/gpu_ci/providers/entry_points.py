@@ -6,6 +6,7 @@ names of the providers in this package cannot be taken: they are looked up first
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP: Final = "gpu_ci.providers"
+KINDS: Final = (".dist-info", ".egg-info")
 
 
 def installed() -> Mapping[str, Sequence[EntryPoint]]:
@@ -51,7 +53,7 @@ def load(name: str) -> type[Any]:
 @lru_cache(maxsize=1)
 def _installed(path: tuple[str, ...]) -> Mapping[str, Sequence[EntryPoint]]:
     # Reading every package's metadata takes some 50 ms, and hardly anybody has such a package.
-    if not any(_has_group(Path(folder)) for folder in path):
+    if not any(map(_has_group, path)):
         return {}
     from importlib.metadata import entry_points  # noqa: PLC0415 -- the same
 
@@ -61,12 +63,14 @@ def _installed(path: tuple[str, ...]) -> Mapping[str, Sequence[EntryPoint]]:
     return found
 
 
-def _has_group(folder: Path) -> bool:
-    return any(
-        GROUP.encode() in file.read_bytes()
-        for kind in ("dist-info", "egg-info")
-        for file in folder.glob(f"*.{kind}/entry_points.txt")
-    )
+def _has_group(folder: str) -> bool:
+    """Say whether a package has the group; an archive on sys.path and what is not there have none."""
+    if not Path(folder).is_dir() or not os.access(folder or ".", os.R_OK | os.X_OK):
+        return False
+    names = os.listdir(folder or ".")  # noqa: PTH208 -- objects for each package cost a millisecond
+    infos = [name for name in names if name.endswith(KINDS)]
+    files = [Path(folder, info, "entry_points.txt") for info in infos]
+    return any(GROUP.encode() in file.read_bytes() for file in files if file.is_file())
 
 
 def _package(offer: EntryPoint) -> str:
