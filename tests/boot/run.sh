@@ -20,6 +20,7 @@ for word in ${FAKE_RUNNER:-listen hang}; do
         old) echo "An error occurred: Runner version v2.300.0 is deprecated and cannot receive messages." ;;
         root) echo "Must not run interactively with sudo" ;;
         icu) echo "Process terminated. Couldn't find a valid ICU package installed on the system." ;;
+        deaf) trap '' TERM ;;
         gone) echo "The runner no longer exists on the server." ;;
     esac
 done

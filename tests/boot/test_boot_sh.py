@@ -480,6 +480,12 @@ def test_lifetime_ends_even_a_job(world: World) -> None:
     assert report.ended == "it has lived for its 3 s"
 
 
+def test_a_runner_that_ignores_a_request_to_end(world: World) -> None:
+    """It is killed after a while, and all that it left with it."""
+    report = world.run("deaf listen escape hang", idle=1).ends()
+    assert report.ended == "no job came for 1 s"
+
+
 @pytest.mark.parametrize("fake", ["listen gone", "listen escape gone"])
 def test_a_runner_that_github_dropped(world: World, fake: str) -> None:
     """A listener that exits without a job ends the machine at once, whatever it left (pain 21)."""
