@@ -19,7 +19,7 @@ from tests.fakes import (
     start_env,
 )
 
-from gpu_ci.errors import CloudUnreachable, StillThere
+from gpu_ci.errors import CloudUnreachable, StillThere, Unreachable
 from gpu_ci.github.client import BUSY_PATIENCE, GitHub, Job
 from gpu_ci.kept.put_away import LANDING_SECONDS
 from gpu_ci.ledger.entry import Entry
@@ -542,6 +542,50 @@ def test_a_key_leaves_the_registrations_of_other_keys(scene: Scene) -> None:
     scene.registration(leg.name(0), leg)
     scene.stop(start_env(key="start.11"))
     assert [runner.name for runner in scene.github.registered.values()] == [leg.name(0)]
+
+
+def test_jobs_that_cannot_be_read_may_need_what_there_is(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a handle or a key all is left, and the stop fails (a working runner is killed: pain 9)."""
+
+    def no_jobs(_run_id: str) -> list[Job]:
+        raise Unreachable("GitHub is down.")
+
+    scene.machine()
+    scene.registration(NAME)
+    monkeypatch.setattr(scene.github, "jobs", no_jobs)
+    with pytest.raises(StillThere, match=r"1 machine\(s\) or registration\(s\) .* were left"):
+        scene.stop(start_env())
+    assert len(scene.provider.machines) == len(scene.github.registered) == 1
+
+
+def test_a_handle_says_where_its_runner_is_registered(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an organisation too, which stop need not be given: elsewhere "absent" would mean nothing."""
+    scopes: list[object] = []
+
+    def connect(*_args: object, **named: object) -> FakeGitHub:
+        scopes.append(named["scope"])
+        return scene.github
+
+    monkeypatch.setattr(GitHub, "connect", connect)
+    machine = scene.machine()
+    known = replace(machine, tags=replace(machine.tags, scope="orgs/octo"))
+    scene.stop(start_env(provider="fake", handle=to_handle([known])))
+    assert scopes == ["orgs/octo"]
+
+
+def test_a_fresh_machine_is_kept_up_when_that_is_said(scene: Scene) -> None:
+    """It loses its registration and nothing else: its own timers end it."""
+    runner = scene.registration(NAME)
+    machine = scene.machine()
+    known = replace(machine, tags=replace(machine.tags, runner_id=runner.id))
+    outputs = scene.stop(start_env(provider="fake", handle=to_handle([known]), release="keep"))
+    assert outputs["stopped"] == "0"
+    assert list(scene.provider.machines) == [machine.id]
+    assert scene.github.registered == {}
 
 
 def hosted(number: int, name: str, began: float, ended: float, *steps: str) -> Job:
