@@ -101,4 +101,4 @@ def test_a_machine_is_told_by_its_name_and_where_to_look(
     """A kept machine of a cloud without regions has a name and an id; one that has no id of its own
     is not named twice."""
     machine = Machine(provider="ec2", id=machine_id, tags=tags("box"), region=region)
-    assert machine.told() == told
+    assert machine.describe() == told

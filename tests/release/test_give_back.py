@@ -85,7 +85,7 @@ def test_what_the_cloud_took_back_is_noted(owed: Owed, *, hurried: bool) -> None
     owed.provider.states[holding.machine.id] = State.GONE
     owed.provider.taken[holding.machine.id] = "no Spot capacity"
     owed.give_back(holding, other, hurried=hurried)
-    told = [f"{holding.machine.told()} was taken back by the cloud: no Spot capacity."]
+    told = [f"{holding.machine.describe()} was taken back by the cloud: no Spot capacity."]
     assert (holding.taken, other.taken) == ([] if hurried else told, [])
     assert (holding.ended, other.ended) == (set() if hurried else {holding.name}, set())
     assert owed.nothing_stands()

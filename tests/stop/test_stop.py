@@ -183,7 +183,7 @@ def test_a_machine_that_the_cloud_took_back_is_named(
     handle = to_handle([machine])
     assert scene.stop(start_env(provider="fake", handle=handle))["stopped"] == "1"
     told = capsys.readouterr().out
-    assert f"Warning: {machine.told()} was taken back by the cloud: no Spot capacity." in told
+    assert f"Warning: {machine.describe()} was taken back by the cloud: no Spot capacity." in told
 
 
 @pytest.mark.parametrize("state", [State.GONE, State.ENDING, State.PAUSED])

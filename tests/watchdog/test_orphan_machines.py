@@ -268,7 +268,7 @@ def test_a_run_that_cannot_be_read_may_be_going_on(scene: Scene, rule: Rule) -> 
     told = scene.sweep(**FAKE)
     assert releases(scene) == [f"release {other.id}"]
     assert machine.name in scene.desk.names()
-    assert f"{machine.told()}: whether it is needed is not known" in told.unseen
+    assert f"{machine.describe()}: whether it is needed is not known" in told.unseen
 
 
 @pytest.mark.parametrize("path", [r"/jobs"])
@@ -307,8 +307,8 @@ def test_a_registration_that_cannot_be_deleted_keeps_its_machine(scene: Scene, s
     scene.desk.add(answer(status, {"message": "No."}, method="DELETE", path="/1$", times=None))
     told = scene.sweep(**FAKE)
     assert (told.code, releases(scene)) == (40, [f"release {other.id}"])
-    assert told.done[f"machine {machine.told()}"] == "not ended"
-    assert f"machine {machine.told()} could not be ended." in told.log
+    assert told.done[f"machine {machine.describe()}"] == "not ended"
+    assert f"machine {machine.describe()} could not be ended." in told.log
 
 
 def test_a_run_that_ends_between_the_looks_waits_for_the_next_pass(scene: Scene) -> None:
@@ -365,7 +365,7 @@ def test_a_release_that_fails_is_told_and_the_rest_goes_on(scene: Scene) -> None
     told = scene.sweep(**FAKE)
     assert (told.code, told.ended()) == (40, ("0", "1", "0"))
     assert over.id not in scene.cloud.machines
-    assert f"machine {machine.told()} could not be ended. No answer. Look there." in told.log
+    assert f"machine {machine.describe()} could not be ended. No answer. Look there." in told.log
 
 
 def test_a_cloud_that_cannot_list_fails_the_pass(scene: Scene) -> None:
@@ -399,7 +399,7 @@ def test_dry_run_ends_nothing(scene: Scene) -> None:
     told = scene.sweep(dry_run="true", providers="fake, keeper", machine_name="box")
     assert (told.code, told.ended()) == (0, ("0", "0", "0"))
     assert told.done == {
-        f"machine {machine.told()}": "would be ended",
+        f"machine {machine.describe()}": "would be ended",
         "machine box": "would be ended",
         f"registration {name_of(11)}": "would be ended",
     }

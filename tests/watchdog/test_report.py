@@ -28,7 +28,7 @@ def report(*findings: Finding) -> Report:
 def test_the_json_for_programs() -> None:
     """Each finding with the same fields, times as text, and what was not seen beside them."""
     told = report(RUN, MACHINE)
-    told.see_not("Runners")
+    told.note_unseen("Runners")
     told.failures.append(Forbidden("No.", "Ask."))
     assert told.as_json() == {
         "scope": "repository",
@@ -72,7 +72,7 @@ def test_the_table_for_people() -> None:
 def test_what_was_not_seen_or_done_stands_below() -> None:
     """A part that could not be looked at is never taken for nothing found."""
     told = report()
-    told.see_not("Runners: 403")
+    told.note_unseen("Runners: 403")
     told.troubles.append("Run 7 is queued still.")
     told.failures.append(Forbidden("No."))
     assert told.summary().splitlines() == [
@@ -126,7 +126,7 @@ def test_the_same_is_not_said_twice() -> None:
     """Both readings of a pass meet the same obstacles."""
     told = report()
     for text in ("a", "b", "a"):
-        told.see_not(text)
+        told.note_unseen(text)
     assert told.unseen == ["a", "b"]
 
 

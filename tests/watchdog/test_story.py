@@ -171,7 +171,7 @@ def test_a_pass_that_finds_everything(scene: Scene) -> None:
     machine = scene.machine(GONE_RUN)
     scene.keeper.add("box", State.RUNNING)
     told = scene.sweep(providers="fake, keeper", machine_name="box")
-    things = ["run 11 (ci)", f"machine {machine.told()}", "machine box"]
+    things = ["run 11 (ci)", f"machine {machine.describe()}", "machine box"]
     things.append(f"registration {name_of(12)}")
     assert [each["what"] for each in told.findings] == things
     assert told.ended() == ("1", "2", "1")

@@ -176,7 +176,7 @@ def test_a_wait_is_told_in_words(seconds: float, told: str) -> None:
     job = replace(JOB, labels=frozenset({"gpu-ci-b", "gpu-ci-a"}))
     wait = Wait(job=job, since=NOW - seconds, limit=900)
     text = f"job 'test' has waited {told} for a runner with the label gpu-ci-a, gpu-ci-b"
-    assert wait.told(NOW) == text
+    assert wait.describe(NOW) == text
     assert replace(wait, earlier="1").told(NOW) == f"{text}, which was attempt 1's"
 
 

@@ -43,7 +43,7 @@ def gate(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
         inputs = GateInputs.read(applied(env, workflow_commands.say))
         verdict = _use_up(verdict, inputs, env, clock)
     _hand_out(verdict, inputs, env)
-    _tell(verdict)
+    _report(verdict)
 
 
 def _use_up(verdict: Verdict, inputs: GateInputs, env: Mapping[str, str], clock: Clock) -> Verdict:
@@ -92,7 +92,7 @@ def group(machine_name: str, env: Mapping[str, str]) -> str:
     return f"gpu-ci-{env.get('GITHUB_RUN_ID', '') or '0'}-{call}"
 
 
-def _tell(verdict: Verdict) -> None:
+def _report(verdict: Verdict) -> None:
     """Say what came out; raise NotAllowed for a no."""
     title = TITLES[verdict.word]
     workflow_commands.summary(

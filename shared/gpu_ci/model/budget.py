@@ -85,14 +85,14 @@ def judge(budget: Budget, outlook: Outlook) -> list[str]:
         total = outlook.total(span)
         if total > limit + ROUNDING:
             raise OverBudget(
-                f"{_told(span, outlook)}: more than the budget of {_plain(limit)}/{span}.",
+                f"{_describe(span, outlook)}: more than the budget of {_plain(limit)}/{span}.",
                 _cure(span, limit, outlook),
             )
-        lines.append(f"{_told(span, outlook)}, within the budget of {_plain(limit)}/{span}.")
+        lines.append(f"{_describe(span, outlook)}, within the budget of {_plain(limit)}/{span}.")
     return lines
 
 
-def _told(span: Span, outlook: Outlook) -> str:
+def _describe(span: Span, outlook: Outlook) -> str:
     price, currency = outlook.price, outlook.price.currency
     machines = "a machine" if outlook.count == 1 else f"{outlook.count} machines"
     besides = outlook.total(span) - outlook.start

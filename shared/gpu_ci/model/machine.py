@@ -65,7 +65,7 @@ class Machine:
     def name(self) -> str:
         return self.tags.name
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Return the machine as a log names it."""
         place = f" in {self.region}" if self.region else ""
         return self.name if self.id == self.name else f"{self.name} ({self.id}{place})"

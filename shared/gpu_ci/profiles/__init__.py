@@ -35,7 +35,7 @@ def applied(
     source = find(env, say, hurried=hurried)
     given = read(source.data, name, source.told)
     blank = {key for key in given if not env.get(variable(key), "").strip()}
-    say(_told(name, source.told, given, blank))
+    say(_describe(name, source.told, given, blank))
     return {**env, **{variable(key): given[key] for key in blank}}
 
 
@@ -74,7 +74,7 @@ def _provider_of_the_handle(env: Mapping[str, str]) -> str:
     return ""
 
 
-def _told(name: str, where: str, given: Mapping[str, str], blank: set[str]) -> str:
+def _describe(name: str, where: str, given: Mapping[str, str], blank: set[str]) -> str:
     used = ", ".join(key for key in given if key in blank) or "nothing"
     outranked = [key for key in given if key not in blank]
     more = f"; the inputs outrank its {', '.join(outranked)}" if outranked else ""

@@ -181,12 +181,12 @@ class Releaser:
                     holding.ended.add(machine.name)
                     if why := self.provider.taken_back(machine):
                         holding.taken.append(
-                            f"{machine.told()} was taken back by the cloud: {why}."
+                            f"{machine.describe()} was taken back by the cloud: {why}."
                         )
                 self.provider.release(machine)
                 holding.released.append(machine)
         except CloudError as error:
-            where = holding.machine.told() if holding.machine else holding.name
+            where = holding.machine.describe() if holding.machine else holding.name
             holding.troubles.append(
                 f"Machine {where} could not be given back. {error} Look for it in the cloud's "
                 f"console by its name, {holding.name}; {self._ends_itself()}"

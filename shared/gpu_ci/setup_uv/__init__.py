@@ -45,7 +45,7 @@ def setup_uv(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
             setup.python()
             setup.environment()
         finally:  # steps that run in spite of a failure have a uv too
-            setup.tell()
+            setup.report()
         setup.prune()
 
 
@@ -157,7 +157,7 @@ class Setup:
             same = self.found and got and self.found.version == got.version
             self.found = self.found if same else got or self.found
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Write what later steps get, the outputs, and which uv and Python won and why."""
         self.exports.write()
         uv, folders = self.uv, self.folders

@@ -111,9 +111,9 @@ class Fetcher:
                 pause = max(next(pauses), _asked_pause(error))
                 if not left or not _passes(error) or not self.deadline.allows(pause):
                     raise NotFetched(
-                        f"{shown(url)} could not be downloaded: {_told(error)}.", CURE
+                        f"{shown(url)} could not be downloaded: {_describe(error)}.", CURE
                     ) from None
-                self.say(f"{shown(url)}: {_told(error)}; trying again.")
+                self.say(f"{shown(url)}: {_describe(error)}; trying again.")
                 self.deadline.clock.sleep(pause)
         raise AssertionError("unreachable: the last try returns or raises")
 
@@ -213,7 +213,7 @@ def _asked_pause(error: Exception) -> float:
     return min(float(told), LONGEST_PAUSE) if re.fullmatch(r"\d{1,9}", told) else 0.0
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, requests.HTTPError) and error.response is not None:
         status = error.response.status_code
         with suppress(ValueError):

@@ -133,7 +133,7 @@ class Choosing:
             yield self.host.home.joinpath(*below)
 
     def _beside_home(self, *below: str) -> Iterator[Path]:
-        yield from self._told("RUNNER_TOOL_CACHE", self._own, *below)
+        yield from self._named_by("RUNNER_TOOL_CACHE", self._own, *below)
         for parent in TEMPORARY:
             yield parent.joinpath(self._own, *below)
         yield from self._of_the_job(*below)
@@ -144,13 +144,13 @@ class Choosing:
         return f"gpu-ci-uv-{self.host.uid}"
 
     def _of_the_job(self, *below: str) -> Iterator[Path]:
-        yield from self._told("RUNNER_TEMP", "gpu-ci-uv", *below)
+        yield from self._named_by("RUNNER_TEMP", "gpu-ci-uv", *below)
 
     def _passing(self, what: str) -> Iterator[Path]:
         """Yield folders that no later job finds again."""
         yield from self._of_the_job(what)
         new = f"{self._own}-{secrets.token_hex(8)}"
-        for parent in (*self._told("TMPDIR"), *reversed(TEMPORARY)):
+        for parent in (*self._named_by("TMPDIR"), *reversed(TEMPORARY)):
             yield parent / new / what
 
     def _asked(self, name: str, variable: str) -> Iterator[Path]:
@@ -167,11 +167,11 @@ class Choosing:
     def _told_of_user(self, variable: str, *below: str) -> Iterator[Path]:
         """Yield what a user's variable names, but not for root where it is another user's still:
         what root makes there would be in that user's way."""
-        for folder in self._told(variable, *below):
+        for folder in self._named_by(variable, *below):
             if self.host.uid != ROOT_UID or nearest(folder).stat().st_uid == ROOT_UID:
                 yield folder
 
-    def _told(self, variable: str, *below: str) -> Iterator[Path]:
+    def _named_by(self, variable: str, *below: str) -> Iterator[Path]:
         """Yield the folder that a variable of the job names, if it is absolute."""
         told = self.host.job.get(variable, "")
         if told.startswith("/"):

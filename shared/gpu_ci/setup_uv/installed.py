@@ -45,12 +45,12 @@ class Kept:
         told = ((_version(each.name), each) for each in self.folder.glob("[0-9]*"))
         fitting = [(version, each) for version, each in told if version and wanted.allows(version)]
         newest_first = sorted(fitting, reverse=True)
-        return next((self._told(*each) for each in newest_first if is_whole(each[1])), None)
+        return next((self._installed_uv(*each) for each in newest_first if is_whole(each[1])), None)
 
     def one(self, version: str, archive: str = "") -> Uv | None:
         """Return the one of this version (and checksum), None if it is not there or not whole."""
         place = self._place(version, archive)
-        return self._told(Version(version), place) if is_whole(place) else None
+        return self._installed_uv(Version(version), place) if is_whole(place) else None
 
     def install(self, version: str, fill: Callable[[Path], None], archive: str = "") -> Uv:
         """Keep a uv that `fill` puts into the folder that it is given; of several jobs one does it.
@@ -74,7 +74,7 @@ class Kept:
     def _place(self, version: str, archive: str) -> Path:
         return self.folder / "-".join(filter(None, (version, archive)))
 
-    def _told(self, version: Version, place: Path) -> Uv:
+    def _installed_uv(self, version: Version, place: Path) -> Uv:
         return Uv(path=place / "uv", version=version, where=f"kept in {self.folder}")
 
     def _renew(self, place: Path, version: str, fill: Callable[[Path], None]) -> None:

@@ -73,10 +73,10 @@ def chosen(uv: Commands, environment: Path | None) -> Python | None:
     None if it would download one. Raises NoPython for any other failure: later steps would meet it.
     """
     if environment:
-        return _told(str(environment / "bin" / "python"), uv, "of the environment")
+        return _python_of(str(environment / "bin" / "python"), uv, "of the environment")
     done = uv.run("python", "find", "--no-python-downloads")
     if not done.returncode:
-        return _told(done.stdout.strip(), uv, "which the project gets")
+        return _python_of(done.stdout.strip(), uv, "which the project gets")
     if _none_found(done):
         return None
     raise NoPython(
@@ -135,7 +135,7 @@ def _find(asked: str, uv: Commands, why: str, *how: str) -> Python | None:
     """Return a Python that is there, None if there is none; asks no network."""
     free = uv.having({}, *PREFERENCES, "VIRTUAL_ENV")
     done = free.run("python", "find", *QUIET, *how, "--", asked)
-    return None if done.returncode else _told(done.stdout.strip(), free, why)
+    return None if done.returncode else _python_of(done.stdout.strip(), free, why)
 
 
 def _ask(uv: Commands, path: str, code: str) -> subprocess.CompletedProcess[str]:
@@ -146,7 +146,7 @@ def _ask(uv: Commands, path: str, code: str) -> subprocess.CompletedProcess[str]
         return subprocess.CompletedProcess([path], CANNOT_START, "", str(error))
 
 
-def _told(path: str, uv: Commands, why: str) -> Python:
+def _python_of(path: str, uv: Commands, why: str) -> Python:
     done = _ask(uv, path, VERSION)
     if done.returncode:
         raise NoPython(

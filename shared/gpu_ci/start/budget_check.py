@@ -145,7 +145,7 @@ class Prospect:
         price = machine.price or self.provider.price(machine)
         if price is None:
             raise BudgetUnknown(
-                f"The price of {machine.told()} ({machine.type} {machine.market}) is not known, so "
+                f"The price of {machine.describe()} ({machine.type} {machine.market}) is not known, so "
                 "that it cannot be held against the budget.",
                 PRICE_CURE,
             )
@@ -166,7 +166,7 @@ class Prospect:
     def _most(self, machine: Machine, price: Price) -> float:
         """Return what a machine has cost and may still cost until its own timers end it."""
         own = self._price(machine)
-        _same_currency(own, price.currency, f"{machine.told()} is billed in another currency")
+        _same_currency(own, price.currency, f"{machine.describe()} is billed in another currency")
         ends = machine.tags.expires_at or self.now + self.inputs.max_lifetime
         began = machine.launched_at or self.now
         return own.per_hour * max(0.0, max(ends, self.now) - began) / 3600

@@ -63,7 +63,7 @@ class Watch:
     def last_phase(self) -> str:
         return f"Its last phase was {self.phase}." if self.phase else "It reported no phase."
 
-    def told(self) -> str:
+    def describe(self) -> str:
         return self.last_phase() + (f" Last trouble: {self.trouble}" if self.trouble else "")
 
 
@@ -189,7 +189,7 @@ def _never_online(rental: Rental, watches: dict[int, Watch]) -> NeverOnline:
     late = [lease for lease in rental.leases if not lease.online_at]
     minutes = rental.inputs.online_timeout / 60
     stories = [
-        f"{lease.name}: not online after {minutes:g} minutes. {watches[lease.index].told()}"
+        f"{lease.name}: not online after {minutes:g} minutes. {watches[lease.index].describe()}"
         for lease in late
     ]
     return NeverOnline(

@@ -106,7 +106,7 @@ def make_bill(search: Search, machine: Machine, times: Times | None, *, ended: b
 def bill_lines(bills: Sequence[Bill], removed: int) -> list[str]:
     """Return what a stop says in the log."""
     lines = [
-        f"{bill.machine.told()} is {bill.end_text}: billed for "
+        f"{bill.machine.describe()} is {bill.end_text}: billed for "
         f"{bill.duration_text}{_parts(bill)}, cost {bill.cost_text} ({bill.price_text})."
         for bill in bills
     ]

@@ -176,7 +176,7 @@ class Watchdog:
             return self.github.runners()
         except GitHubError as error:
             self.blind = isinstance(error, Forbidden)
-            self.report.see_not(f"Runners: {error}")
+            self.report.note_unseen(f"Runners: {error}")
             return None
 
     # A repository
@@ -214,7 +214,7 @@ class Watchdog:
         if self.blind and self.providers:
             self.report.failures.append(Forbidden(UNSEEN, UNSEEN_CURE))
         elif not self.providers and self.runners() is None:
-            self.report.see_not(f"{UNSEEN} {UNSEEN_CURE}")
+            self.report.note_unseen(f"{UNSEEN} {UNSEEN_CURE}")
         else:
             try:
                 sweep(self._sources(deadline), self.report, deadline)

@@ -58,7 +58,7 @@ class OwnRun:
         return Finding(
             kind="run",
             what=f"run {self.run_id}",
-            why="; ".join(dict.fromkeys(wait.told(now) for wait in late)),
+            why="; ".join(dict.fromkeys(wait.describe(now) for wait in late)),
             since=min(wait.since for wait in late),
             done=done,
             acted=acted,

@@ -38,7 +38,7 @@ class Registrations:
     def look(self) -> Sequence[Leftover]:
         machines, sight = self.machines(), self.sight()
         if machines is None:
-            self.report.see_not("Registrations: not all machines could be listed.")
+            self.report.note_unseen("Registrations: not all machines could be listed.")
             return []
         dead = [each for each in sight.runners if not each.online and not each.busy]
         alone = [each for each in dead if each.name not in machines]
@@ -51,7 +51,7 @@ class Registrations:
         try:
             why = sight.why_over(mark.run_id, mark.attempt)
         except GitHubError as error:
-            self.report.see_not(f"{runner.name}: whether it is needed is not known: {error}")
+            self.report.note_unseen(f"{runner.name}: whether it is needed is not known: {error}")
             return None
         if not why:
             return None

@@ -45,7 +45,7 @@ class KeptMachines:
         try:
             why = self._why(name)
         except (CloudError, GitHubError) as error:
-            self.report.see_not(f"Machine {name}: {error}")
+            self.report.note_unseen(f"Machine {name}: {error}")
             return None
         if not why:
             return None
@@ -61,7 +61,7 @@ class KeptMachines:
         """Say why it should be paused, "" if it should not. Raises CloudError, GitHubError."""
         _, state = self.keeper.kept(name) or (None, State.GONE)
         if state in {State.GONE, State.FAILED}:
-            self.report.see_not(f"Machine {name} is {state.value} at {self.keeper.name}.")
+            self.report.note_unseen(f"Machine {name} is {state.value} at {self.keeper.name}.")
         if state in {State.PAUSED, State.GONE}:
             self.resting.add(name)
         if state is not State.RUNNING:
@@ -69,7 +69,7 @@ class KeptMachines:
         holder = self.github.runner_named(name)
         if held := self._claim().held(holder):
             if held.unread:
-                self.report.see_not(f"Machine {name} is left: {held.why}.")
+                self.report.note_unseen(f"Machine {name} is left: {held.why}.")
             return ""
         return "it runs, and the run that held it is over" if holder else "it runs for no run"
 

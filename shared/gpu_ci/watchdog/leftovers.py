@@ -54,7 +54,7 @@ def sweep(sources: Sequence[Source], report: Report, deadline: Deadline) -> None
     if not first:
         return
     if not deadline.allows(APART_SECONDS):
-        report.see_not("What may be left over was seen once only: time was up.")
+        report.note_unseen("What may be left over was seen once only: time was up.")
         return
     deadline.clock.sleep(APART_SECONDS)
     for source in sources:

@@ -68,16 +68,18 @@ class Machines:
             why = self._why(machine, sight)
             busy = why and self._why_busy(machine, sight)
         except GitHubError as error:
-            self.report.see_not(f"{machine.told()}: whether it is needed is not known: {error}")
+            self.report.note_unseen(
+                f"{machine.describe()}: whether it is needed is not known: {error}"
+            )
             return None
         if busy:
-            self.report.see_not(f"{machine.told()} is left, though {why}: {busy}.")
+            self.report.note_unseen(f"{machine.describe()} is left, though {why}: {busy}.")
         if busy or not why:
             return None
         return Leftover(
             kind="machine",
             key=f"{provider.name} {machine.id}",
-            what=f"machine {machine.told()}",
+            what=f"machine {machine.describe()}",
             why=why,
             since=machine.launched_at,
             end=partial(self._end, provider, machine),

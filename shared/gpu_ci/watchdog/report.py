@@ -56,7 +56,7 @@ class Report:
         self.actions_left -= 1
         return self.actions_left >= 0
 
-    def see_not(self, text: str) -> None:
+    def note_unseen(self, text: str) -> None:
         """Note what could not be seen, or is left to others; once, however often it is met."""
         if text not in self.unseen:
             self.unseen.append(text)
@@ -67,7 +67,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return what the output `report` holds."""
-        told = [_told(finding) for finding in self.findings[:MOST_TOLD]]
+        told = [_as_json(finding) for finding in self.findings[:MOST_TOLD]]
         return {
             "scope": self.scope,
             "dry_run": self.dry_run,
@@ -105,7 +105,7 @@ def _row(finding: Finding) -> tuple[str, ...]:
     return finding.what, why, moment(finding.since), finding.done
 
 
-def _told(finding: Finding) -> dict[str, Any]:
+def _as_json(finding: Finding) -> dict[str, Any]:
     return asdict(finding) | {"since": moment(finding.since)}
 
 

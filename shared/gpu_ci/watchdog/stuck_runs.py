@@ -70,7 +70,7 @@ class RunSweep:
             self._force(each)
         left = self._still_queued(forced, FORCE_SECONDS)
         for each in asked:
-            self._tell(each, left, unsure=each in slow and each not in forced)
+            self._report(each, left, unsure=each in slow and each not in forced)
 
     def _stuck(self) -> list[Stuck]:
         """Read the jobs of every run that may hold a queued one, oldest first.
@@ -86,7 +86,7 @@ class RunSweep:
             except GitHubError as error:
                 over = isinstance(error, Limited) or self.deadline.passed()
                 newer = " and of newer runs" if over else ""
-                self.report.see_not(f"Jobs of run {run.id}{newer}: {error}")
+                self.report.note_unseen(f"Jobs of run {run.id}{newer}: {error}")
                 if over:
                     break
                 continue
@@ -210,7 +210,7 @@ class RunSweep:
             stuck.how = "not cancelled by force either"
             self.report.troubles.append(f"Run {stuck.run.id}: {stuck.how}. {error}")
 
-    def _tell(self, stuck: Stuck, left: Sequence[Stuck], *, unsure: bool) -> None:
+    def _report(self, stuck: Stuck, left: Sequence[Stuck], *, unsure: bool) -> None:
         if unsure:
             stuck.how = f"{stuck.how}, and not seen to end: the next pass looks again"
             self.report.troubles.append(f"Run {stuck.run.id} was {stuck.how}.")
@@ -229,7 +229,7 @@ class RunSweep:
             Finding(
                 kind="run",
                 what=f"run {stuck.run.id} ({stuck.run.name})",
-                why="; ".join(dict.fromkeys(wait.told(now) for wait in stuck.waits)),
+                why="; ".join(dict.fromkeys(wait.describe(now) for wait in stuck.waits)),
                 since=first.since,
                 done=done,
                 acted=acted,

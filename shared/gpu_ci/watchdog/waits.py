@@ -37,7 +37,7 @@ class Wait:
         """Say whether it has waited for as long as it may."""
         return now - self.since >= self.limit
 
-    def told(self, now: float) -> str:
+    def describe(self, now: float) -> str:
         """Return what waits, for what and for how long."""
         waited, labels = _duration(now - self.since), ", ".join(sorted(self.job.labels))
         end = f", which was attempt {self.earlier}'s" if self.earlier else ""

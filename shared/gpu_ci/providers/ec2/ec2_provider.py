@@ -262,10 +262,10 @@ class Ec2:
         )
         yield check_quota(self._clients, wanted, region)
         found = price_of(self._clients, replace(wanted, region=region), self._clock.now())
-        yield Check(what="price", ok=True, detail=_told(found))
+        yield Check(what="price", ok=True, detail=_describe(found))
 
 
-def _told(price: Price | None) -> str:
+def _describe(price: Price | None) -> str:
     if price is None:
         return "AWS does not tell"
     return f"{price.per_hour:g} {price.currency} an hour ({price.source})"

@@ -233,7 +233,7 @@ def _call(instance: Instance, action: str, body: dict[str, Any]) -> Call:
 def _refuse_unpaused(instance: Instance) -> None:
     if instance.state is not State.PAUSED:
         raise InUse(
-            f"{instance.told()} is {instance.status}, though it was paused a moment ago.",
+            f"{instance.describe()} is {instance.status}, though it was paused a moment ago.",
             "Somebody else uses it, or started it at https://jarvislabs.ai: run the job again.",
         )
 

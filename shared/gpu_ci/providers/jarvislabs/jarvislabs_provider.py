@@ -116,7 +116,7 @@ class JarvisLabs(Defaults):
     def state(self, machine: Machine) -> State:
         """How the list has it. A virtual machine that waits for its boot script is sent it here."""
         found = self._api.within_hurry(
-            lambda: self._look(machine), f"tell the state of {machine.told()}"
+            lambda: self._look(machine), f"tell the state of {machine.describe()}"
         )
         if found is None:
             return unlisted(machine, self._clock.now())
@@ -126,7 +126,7 @@ class JarvisLabs(Defaults):
 
     def release(self, machine: Machine) -> None:
         """Destroy it and what it had on the account."""
-        self._api.within_hurry(lambda: self._release(machine), f"destroy {machine.told()}")
+        self._api.within_hurry(lambda: self._release(machine), f"destroy {machine.describe()}")
 
     def boot_log(self, machine: Machine) -> str:
         """The log's end over SSH, where there is a key; the API has nothing of it."""
@@ -169,7 +169,7 @@ class JarvisLabs(Defaults):
 
     def pause(self, machine: Machine) -> None:
         """Raises NotPermitted, before anything, for a machine that serves somebody else only."""
-        self._api.within_hurry(lambda: self._pause(machine), f"pause {machine.told()}")
+        self._api.within_hurry(lambda: self._pause(machine), f"pause {machine.describe()}")
 
     def upkeep(self, machine: Machine) -> Price | None:
         """Its disk at the list price of August 2026."""

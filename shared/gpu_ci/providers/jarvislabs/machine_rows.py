@@ -74,7 +74,7 @@ class Instance:
     def market(self) -> str:
         return "spot" if self.is_spot else "on-demand"
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Return the machine as an error names it."""
         return f"{self.name} ({self.id} in {self.region or 'an unknown region'})"
 
@@ -130,7 +130,7 @@ class Instances:
             Call(
                 verb="POST",
                 path=f"{ENDPOINTS[instance.kind]}/{action}",
-                doing=f"{action} {instance.told()}",
+                doing=f"{action} {instance.describe()}",
                 region=instance.region,
                 query={"machine_id": instance.id},
             )

@@ -83,7 +83,7 @@ class Ending:
             if isinstance(trouble, NotPermitted):
                 raise trouble
         raise trouble or CloudUnreachable(
-            f"JarvisLabs did not destroy {machine.told()}: it is still {found.status}.",
+            f"JarvisLabs did not destroy {machine.describe()}: it is still {found.status}.",
             f"Destroy it at {CONSOLE}: it is billed.",
         )
 
@@ -169,7 +169,7 @@ class Ending:
 
 def _refused(found: Instance, trouble: CloudError) -> CloudError:
     return CloudError(
-        f"{found.told()} is {found.status}, and every pause was refused. {trouble}",
+        f"{found.describe()} is {found.status}, and every pause was refused. {trouble}",
         f"Pause it at {CONSOLE}: it is billed until then.",
     )
 
@@ -177,7 +177,7 @@ def _refused(found: Instance, trouble: CloudError) -> CloudError:
 def _failed(found: Instance, progress: _Progress) -> CloudError:
     said = f" {progress.trouble}" if progress.trouble else ""
     return CloudError(
-        f"{found.told()} is Failed, and a pause did not change that.{said}",
+        f"{found.describe()} is Failed, and a pause did not change that.{said}",
         f"Whether it is billed is not known. Look at it at {CONSOLE}: destroy it there, or ask the "
         "vendor's support if its files are needed.",
     )
@@ -187,6 +187,6 @@ def _not_paused(machine: Machine, progress: _Progress) -> CloudError:
     said = f" {progress.trouble}" if progress.trouble else ""
     minutes = PAUSED_WITHIN / 60
     return CloudError(
-        f"{machine.told()} is not paused after {minutes:g} minutes; it was {progress.last}.{said}",
+        f"{machine.describe()} is not paused after {minutes:g} minutes; it was {progress.last}.{said}",
         f"Pause it at {CONSOLE}: it is billed until then.",
     )

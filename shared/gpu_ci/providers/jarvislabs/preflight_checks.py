@@ -61,10 +61,10 @@ class Preflight:
             return f"no machine is named {self.order.tags.name} so far"
         if found.state not in RESUMABLE:
             raise CloudError(
-                f"{found.told()} is {found.status}.",
+                f"{found.describe()} is {found.status}.",
                 "Look at it at https://jarvislabs.ai: only a paused machine can be resumed.",
             )
-        return f"{found.told()} is {found.status}"
+        return f"{found.describe()} is {found.status}"
 
     def _script(self) -> str:
         tags, scripts = self.order.tags, self.scripts.all()

@@ -119,7 +119,7 @@ class Access:
             return
         if said.status:
             raise CloudError(
-                f"{instance.told()} did not start its boot script over SSH: it ended with "
+                f"{instance.describe()} did not start its boot script over SSH: it ended with "
                 f"{said.status}, {said.text.strip()[-300:]!r}.",
                 "The user of its image must be root, or may use sudo without a password.",
             )
