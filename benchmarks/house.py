@@ -20,6 +20,9 @@ other threads enter is read after it. From the rooms of these functions, in this
 * stays: how many there are when neighbours that are the same count once;
 * climbs: moves to a room that was left before and that knows the room left now, directly or not;
 * returns: all moves to a room that was left before, so stays less rooms.
+
+The same a second time as a person counts it who knows the words: the rooms that every other room speaks
+in (errors, the clock and the runner's commands, machines and tags) count once, when they are first met.
 """
 
 from __future__ import annotations
@@ -53,6 +56,12 @@ STEP_SECONDS: Final = 120.0
 BOOT_SECONDS: Final = 10.0
 # Code objects of functions have this flag, those of modules and classes do not.
 OPTIMIZED: Final = 1
+
+# The rooms of words, by their names now and before.
+WORDS: Final = {
+    "errors", "model", "runtime",
+    "actions", "aside", "cancellation", "identity", "machine", "waiting",
+}  # fmt: skip
 
 Arrows = dict[str, set[str]]
 
@@ -183,6 +192,20 @@ class Walk:
     def of(cls, entries: Iterable[str], arrows: Arrows) -> Walk:
         """Follow the rooms of the functions that a story enters."""
         stays = [name for name, _ in groupby(entries)]
+        return cls._along(stays, arrows)
+
+    def knowing_the_words(self, arrows: Arrows) -> Walk:
+        """Return the walk of a reader who looks a word up once."""
+        met: set[str] = set()
+        kept = list[str]()
+        for name in self.stays:
+            if name not in met & WORDS:
+                kept.append(name)
+            met.add(name)
+        return self._along([name for name, _ in groupby(kept)], arrows)
+
+    @classmethod
+    def _along(cls, stays: Sequence[str], arrows: Arrows) -> Walk:
         above = {name: _reached(name, arrows) for name in arrows}
         climbs = sum(
             left in above[entered] and entered in stays[:number]
@@ -351,10 +374,10 @@ def figures(checkout: Path) -> dict[str, str]:
     p90 = lengths[int(len(lengths) * 0.9)]
     longest = f"{statistics.median(lengths):g} / {p90} / {lengths[-1]}"
     rooms, files = circles(house.room_arrows), circles(house.file_arrows)
-    arrows = sum(len(known) for known in house.room_arrows.values())
+    led = sum(len(known) for known in house.room_arrows.values())
     sizes = {
         "rooms": str(len(house.room_arrows)),
-        "arrows between rooms": str(arrows),
+        "arrows between rooms": str(led),
         "circles of rooms": _counted([_circle(each) for each in rooms]),
         "circles of files": _counted([_circle(each) for each in files]),
         "files, lines": f"{len(house.library)}, {house.lines(house.library.values()):,}",
@@ -363,11 +386,13 @@ def figures(checkout: Path) -> dict[str, str]:
         "sandbox: files, lines": f"{len(house.sandbox)}, {house.lines(house.sandbox.values()):,}",
         "module names that stand twice": _counted(house.twice()),
     }
-    told = {
-        f"{story}: rooms / stays / climbs / returns": f"{walk}"
-        for story, walk in walks(house).items()
+    taken = walks(house)
+    all_of_it = {f"{story}: rooms / stays / climbs / returns": f"{w}" for story, w in taken.items()}
+    arrows = house.room_arrows
+    by_hand = {
+        f"{story}, each word once": f"{w.knowing_the_words(arrows)}" for story, w in taken.items()
     }
-    return sizes | told
+    return sizes | all_of_it | by_hand
 
 
 def _circle(names: Sequence[str]) -> str:

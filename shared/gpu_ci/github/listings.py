@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from gpu_ci.errors import Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from gpu_ci.github.client import Run
     from gpu_ci.github.transport import Answer
 
 PAGE: Final = 100
@@ -19,6 +18,18 @@ MOST_PAGES: Final = 500
 # https://docs.github.com/en/rest/actions/workflow-runs
 MOST_FILTERED: Final = 1000
 T = TypeVar("T")
+
+
+class Dated(Protocol):
+    """What a listing is ordered by: GitHub's id, and when it was created, in seconds since the epoch."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def created_at(self) -> float: ...
+
+
+DatedT = TypeVar("DatedT", bound=Dated)
 
 
 def pages(ask: Callable[..., Answer], key: str, reader: Callable[[Any], T]) -> Iterator[T]:
@@ -36,7 +47,7 @@ def pages(ask: Callable[..., Answer], key: str, reader: Callable[[Any], T]) -> I
     raise Unreachable(f"{answer.what}: GitHub gives more than {MOST_PAGES} pages.")
 
 
-def filtered(read: Callable[[str], Iterator[Run]]) -> Iterator[Run]:
+def filtered(read: Callable[[str], Iterator[DatedT]]) -> Iterator[DatedT]:
     """Yield the runs of a filtered listing, newest first, each once, also those behind its end.
 
     `read` lists up to a written time; the first one, "", is no limit.
@@ -44,7 +55,7 @@ def filtered(read: Callable[[str], Iterator[Run]]) -> Iterator[Run]:
     known: set[int] = set()
     until = ""
     while True:
-        listed: list[Run] = []
+        listed: list[DatedT] = []
         for run in read(until):
             listed.append(run)
             if run.id not in known:
