@@ -58,12 +58,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     made: set[str] = set()
     session_of = clients._new_session
 
-    def record(model: Any, **_: Any) -> None:
+    def record(**call: Any) -> None:
+        model = call["model"]
         made.add(f"{model.service_model.signing_name}:{model.name}")
 
     def recorded() -> Any:
         session = session_of()
-        session.events.register("before-call", record)
+        session.register("before-call", record)
         return session
 
     monkeypatch.setattr(clients, "_new_session", recorded)

@@ -1,4 +1,4 @@
-"""boto3 clients, made when first needed, and how often and how long they are asked."""
+"""boto3's clients, made when first needed, and how often and how long they are asked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpu_ci.runtime.clock import Aside, Deadline, aside, growing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from boto3.session import Session
+    from botocore.session import Session
     from types_boto3_ec2 import EC2Client
     from types_boto3_pricing import PricingClient
     from types_boto3_service_quotas import ServiceQuotasClient
@@ -81,7 +81,11 @@ class Clients:
 
     def profile_region(self) -> str:
         """Return the region of the profile in AWS's own configuration file, or ""."""
-        return self.ask(lambda: self._open_session().region_name or "", "name a region", "")
+        return self.ask(
+            lambda: str(self._open_session().get_config_variable("region") or ""),
+            "name a region",
+            "",
+        )
 
     def ask(
         self, call: Callable[[], T], doing: str, region: str, patience: Patience | None = None
@@ -134,7 +138,7 @@ class Clients:
         with self._lock:  # making clients is the one thing that botocore's threads must not share
             key = (service, region, patience)
             if key not in self._made:
-                made: Callable[..., Any] = session.client
+                made: Callable[..., Any] = session.create_client
                 self._made[key] = made(
                     service, region_name=region or None, config=_config(patience)
                 )
@@ -192,12 +196,12 @@ def _botocore_errors() -> tuple[type[Exception], ...]:
 
 
 def _new_session() -> Session:
-    import boto3.session  # noqa: PLC0415 -- loaded when AWS is first asked
-    import botocore.session  # noqa: PLC0415 -- the same
+    # boto3's session makes its clients with this one, and loads what transfers to S3 need too.
+    import botocore.session  # noqa: PLC0415 -- loaded when AWS is first asked
 
     session = botocore.session.get_session()
     session.register_component("data_loader", service_models(session))
-    return boto3.session.Session(botocore_session=session)
+    return session
 
 
 def _config(patience: Patience) -> Any:
