@@ -42,6 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; run by `sh shared/run check -m slow`")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what takes minutes, unless it is asked for."""
+    if "slow" not in config.option.markexpr:
+        skip = pytest.mark.skip(reason="takes minutes: sh shared/run check -m slow")
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(skip)
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Two workers a core for `-n auto`: most tests wait rather than compute."""
     return 2 * len(os.sched_getaffinity(0))

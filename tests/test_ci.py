@@ -151,7 +151,7 @@ def test_a_process_that_is_left_is_seen(*, leaks: bool) -> None:
 
 def run_self_tests(world: World, checkout: Path) -> Outcome:
     """Run the self-tests and the gate in a copy of what they need of the repository."""
-    for part in ("action-start", "action-stop", "shared"):
+    for part in ("action-start", "action-stop", "sandbox", "shared"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, checkout / part, ignore=ignored)
     for part in ("pyproject.toml", "uv.lock"):
