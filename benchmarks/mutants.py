@@ -1,11 +1,13 @@
 """Makes the slips of mutants.toml one at a time, and sees whether the tests notice.
 
     uv run --all-extras --group test benchmarks/mutants.py [--only NAME ...] [--list | --stale]
+        [--table FILE]
 
 Each mutant is one change of one file, in a copy of the tree. The tests that should notice it run until
 the first one fails; before, all of them are run without a change, since a test that fails anyway notices
-nothing. The exit code is 1 if a row does not fit its file any more, if the tests fail without a change,
-or if fewer than 95 % of the mutants are killed. `--stale` only looks whether each row fits.
+nothing. The exit code is 1 if the table has fewer than 80 rows, if a row does not fit its file any more, if the
+tests fail without a change, or if fewer than 95 % of the mutants are killed. `--stale` only looks at the
+table.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).resolve().parents[1]
 TABLE: Final = Path(__file__).with_suffix(".toml")
 GOAL: Final = 0.95
+LEAST: Final = 80
 WORKERS: Final = 2
 # A mutant may wait for ever; no test that is named here takes a quarter of that.
 TEST_SECONDS: Final = 60
@@ -51,15 +54,21 @@ class Mutant:
     tests: tuple[str, ...]
 
     def fits(self, root: Path) -> bool:
-        """Say whether the old text stands exactly once in the file, and the tests' files are there."""
-        files = {test.partition("::")[0] for test in self.tests}
+        """Say whether the old text stands exactly once in the file, and the tests are there."""
         return (
             bool(self.tests)
             and self.old != self.new
             and (root / self.path).is_file()
             and (root / self.path).read_text().count(self.old) == 1
-            and all((root / file).is_file() for file in files)
+            and all(_is_there(root, test) for test in self.tests)
         )
+
+
+def _is_there(root: Path, test: str) -> bool:
+    """Say whether the file is there, and the function in it if one is named."""
+    file, _, function = test.partition("::")
+    begin = f"\ndef {function}(" if function else ""
+    return (root / file).is_file() and begin in (root / file).read_text()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,14 +178,18 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the names, and run nothing")
     parser.add_argument("--stale", action="store_true", help="only look whether each row fits")
     parser.add_argument("--workers", type=int, default=WORKERS)
+    parser.add_argument("--table", type=Path, default=TABLE, help="another table than mutants.toml")
     arguments = parser.parse_args()
-    known = read_table()
+    known = read_table(arguments.table)
     mutants = [each for each in known if arguments.only is None or each.name in arguments.only]
     if unknown := set(arguments.only or ()) - {each.name for each in known}:
         parser.error(f"no such mutant: {', '.join(sorted(unknown))}")
     if arguments.list:
         print(*(f"{each.name:48} {each.path}" for each in mutants), sep="\n")
         return 0
+    if arguments.only is None and len(known) < LEAST:
+        print(f"The table has {len(known)} rows; it is to have at least {LEAST}.")
+        return 1
     if old := stale(mutants):
         print(f"These rows do not fit their files any more: {', '.join(old)}.")
         return 1
