@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(story: Callable[[Mapping[str, str]], None], env: Mapping[str, str]) -> int:
-    """Tell a story; return its exit code. How it failed is in the log and in the job's summary."""
+    """Run a story; return its exit code. A failure is in the log and in the job's summary."""
     for name in CARRY_SECRETS:
         remember(env.get(name, ""))
     try:
@@ -104,7 +104,7 @@ def _init(arguments: Mapping[str, Any]) -> Callable[[Mapping[str, str]], None]:
 
 
 def _ask(question: str) -> str:
-    """Ask in the terminal; the end of the input is an interrupt."""
+    """Ask in the terminal; the end of the input counts as an interrupt."""
     try:
         return input(question)
     except EOFError:
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         "stop": "give machines and their registrations back",
         "watchdog": "end waits for runners that do not come, and what is left over",
         "setup-uv": "get a uv that works here, and print what to export for it",
-        "doctor": "look at everything that a start needs, spend nothing",
+        "doctor": "check everything a start needs, spend nothing",
     }
     for command, text in texts.items():
         names = input_names(inputs.get(command, StartInputs))
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:
-    told = {
+    helps = {
         "provider": "where the machines come from",
         "machine": "their types, best first, separated by commas",
         "profile": "name of the profile; with --from the one that the workflow uses",
@@ -178,7 +178,7 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
         "run": "command that runs the tests, on the machine",
         "from": "read the machines of a .cirun.yml (default: that of the repository)",
     }
-    for name, text in told.items():
+    for name, text in helps.items():
         dest = {"from": "source"}.get(name, name)
         parser.add_argument(f"--{name}", metavar="VALUE", default="", dest=dest, help=text)
     parser.add_argument("--dry-run", action="store_true", help="show the files, write none")
@@ -205,8 +205,8 @@ def _asks_github(names: Sequence[str]) -> bool:
 
 def _add_flags(parser: argparse.ArgumentParser, names: Sequence[str]) -> None:
     if _asks_github(names):
-        told = "default: $GITHUB_REPOSITORY"
-        parser.add_argument("--repository", metavar="OWNER/NAME", help=told)
+        text = "default: $GITHUB_REPOSITORY"
+        parser.add_argument("--repository", metavar="OWNER/NAME", help=text)
     for name in names:
         if name not in FROM_ENVIRONMENT:
             parser.add_argument(f"--{name}", metavar="VALUE", dest=variable(name))

@@ -18,7 +18,7 @@ GpuCiError
 │   ├── WrongRequest         23  image, subnet, type … that the cloud does not know
 │   ├── CloudUnreachable     24  no answer, or none that means anything
 │   ├── NoSuchMachine        25  no machine has the name that was given
-│   ├── NameShared           26  several machines have it, so none can be meant
+│   ├── NameShared           26  several machines have it: which one is meant is not known
 │   └── InUse                27  another run holds the machine
 ├── StartFailed
 │   ├── BootFailed           30  the boot script failed or fell silent
@@ -27,7 +27,7 @@ GpuCiError
 │   ├── NeverOnline          32  the runner did not come in time
 │   └── RegistrationLost     33  GitHub dropped the runner before it was online
 ├── NeverPickedUp            34  a job waited for a runner that did not come; its run was cancelled
-├── JobFailed                35  a watched job failed, and its watch with it, to be re-run with it
+├── JobFailed                35  a watched job failed; so does its watch, to be re-run with it
 ├── SetupFailed
 │   ├── NotFetched           60  uv could not be downloaded
 │   ├── NotVerified          61  what was downloaded has no checksum, or another one
@@ -35,11 +35,11 @@ GpuCiError
 │   ├── NoPython             63  the Python that was asked for cannot be had
 │   └── EnvironmentFailed    64  uv could not make or fill the environment
 ├── AlreadyThere             66  a file that would be written is there already
-├── NotAllowed               68  nobody who may has asked for this GPU job
+├── NotAllowed               68  no one with permission asked for this GPU job
 ├── EventUnreadable          69  what began this run cannot be known
 ├── StillThere               40  something could not be given back, or ended
 ├── OverBudget               46  the start may cost more than its budget
-├── BudgetUnknown            47  what the start may cost, or others have, cannot be looked up
+├── BudgetUnknown            47  what the start may cost, or what was spent, cannot be looked up
 ├── EnvironmentBroken        50  a program or package is missing here
 └── Unexpected               79  a bug: nothing foresaw it
 """
@@ -261,13 +261,13 @@ class NotFetched(SetupFailed):
 
 
 class NotVerified(SetupFailed):
-    """What was downloaded, or kept, has another checksum than it must, or none is known."""
+    """What was downloaded, or kept, has the wrong checksum, or none is known."""
 
     exit_code = 61
 
 
 class NoFolder(SetupFailed):
-    """There is no folder for something that this user could write."""
+    """Something needs a folder, and there is none that this user can write."""
 
     exit_code = 62
 
@@ -291,14 +291,14 @@ class AlreadyThere(GpuCiError):
 
 
 class NotAllowed(GpuCiError):
-    """This run may rent no machine: nobody who may has asked for it, or it is not to be trusted."""
+    """This run may rent no machine: no one with permission asked for it, or it is not trusted."""
 
     exit_code = 68
     on_the_page = True
 
 
 class EventUnreadable(GpuCiError):
-    """What GitHub tells of the event is missing or of another shape, so nobody knows who asks."""
+    """What GitHub says about the event is missing or malformed, so nobody knows who asks."""
 
     exit_code = 69
 
@@ -328,6 +328,6 @@ class EnvironmentBroken(GpuCiError):
 
 
 class Unexpected(GpuCiError):
-    """A bug of gpu-ci. The log has the traceback and the versions that its report needs."""
+    """A bug in gpu-ci. The log has the traceback and the versions that its report needs."""
 
     exit_code = 79

@@ -45,7 +45,9 @@ def test_a_run_keeps_to_its_budget(cloud: Cloud) -> None:
     assert "within the budget of 5/run." in first.log
     second = start(cloud, budget="5/run", key="second")
     assert second.exit_code == 46, second.log
-    assert f"and the run {START} USD besides, 6.31 USD in all: more than the budget" in second.log
+    assert (
+        f"and the rest of the run {START} USD, 6.31 USD in all: more than the budget" in second.log
+    )
     cure = re.search(r"max-lifetime-minutes: (\d+) would pass", second.log)
     assert cure
     assert 205 <= int(cure[1]) <= 211
@@ -77,7 +79,7 @@ def test_a_month_keeps_to_its_budget(
     cloud.world.next_run()
     second = start(cloud, budget=f"{START}/month", max_lifetime_minutes="359")
     assert second.exit_code == 0, second.log
-    assert "and the month 0.00 USD besides" in second.log
+    assert "and the rest of the month 0.00 USD," in second.log
     monkeypatch.setenv("GITHUB_TOKEN", cloud.world.token)
     monkeypatch.delenv("GITHUB_OUTPUT", raising=False)
     url = cloud.world.served.url
@@ -99,7 +101,7 @@ def test_what_cannot_be_looked_up_is_refused(cloud: Cloud) -> None:
     cloud.aws.settings.prices.clear()
     unpriced = start(cloud, budget="100/run")
     assert unpriced.exit_code == 47
-    assert "No price is known of g4dn.xlarge us-east-1 on-demand" in unpriced.log
+    assert "No price is known for g4dn.xlarge us-east-1 on-demand" in unpriced.log
     cloud.aws.reset()
     github = cloud.world.served.github
     cloud.world.token = github.issue(fine_grained(REPOSITORY, administration="write"))
@@ -144,5 +146,5 @@ def test_a_machine_of_jarvislabs_for_one_run_keeps_to_its_budget(box: Box) -> No
     assert "This start may cost 0.44 USD" in first.log
     second = box.world.act("start", **given, budget="0.80/run", key="second")
     assert second.exit_code == 46, second.log
-    assert "and the run 0.44 USD besides" in second.log
+    assert "and the rest of the run 0.44 USD," in second.log
     assert len(box.world.runner_names()) == 1

@@ -52,8 +52,8 @@ def test_values_arrive_as_the_code_takes_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("inputs", "part"),
     [
-        ({"working_directory": "none"}, "is no folder"),
-        ({"working_directory": "a" * 5000}, "is no folder"),
+        ({"working_directory": "none"}, "is not a readable folder"),
+        ({"working_directory": "a" * 5000}, "is not a readable folder"),
         ({"checksum": "md5:00", "version": "0.9.1"}, "64 hexadecimal digits"),
         ({"mirror": "file:///srv/uv"}, "mirror is no address"),
         ({"mirror": "https://mirror.example/uv?token=1"}, "mirror is no address"),
@@ -79,7 +79,7 @@ def test_a_workspace_that_may_not_be_read_is_a_problem(
 ) -> None:
     """Another user's checkout of mode 0700 is said here, not in a traceback later (pain 41)."""
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path or not mode & os.X_OK)
-    with pytest.raises(BadInputs, match="is no folder that can be read"):
+    with pytest.raises(BadInputs, match="is not a readable folder"):
         read(tmp_path)
 
 

@@ -159,7 +159,7 @@ def test_a_machine_that_is_absent_and_has_no_type_is_told(site: Site) -> None:
     """Both cures: the name may be wrong, or a type is missing."""
     with pytest.raises(NoSuchMachine) as caught:
         Start(site=site).bring_up()
-    assert "'box', exactly and in this case" in str(caught.value)
+    assert "named exactly 'box' (upper and lower case matter)" in str(caught.value)
     assert "Correct machine-name, or name a type under machine" in str(caught.value)
 
 

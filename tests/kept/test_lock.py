@@ -142,7 +142,9 @@ def test_a_run_that_cannot_be_read_keeps_the_lock(failure: Exception, holder: Id
     door = Door()
     door.github.failing = {"look at": failure, "list": failure}
     why = door.why(label_of(holder))
-    assert why.startswith(f"run {holder.run_id} holds it, and it cannot be read whether")
+    assert why.startswith(
+        f"run {holder.run_id} holds it, and whether that run is over cannot be read"
+    )
     assert why.endswith(str(failure))
 
 

@@ -57,16 +57,16 @@ def test_what_is_no_budget_is_said(text: str, why: str) -> None:
 def test_what_fits_is_told_with_its_figures() -> None:
     """A line for each limit."""
     outlook = Outlook(
-        price=OUTLOOK.price, count=2, seconds=3600, run_besides=1.0, month_besides=100.0
+        price=OUTLOOK.price, count=2, seconds=3600, run_others=1.0, month_others=100.0
     )
     lines = judge(Budget(run=5, month=200), outlook)
     start = (
         "This start may cost 1.05 USD (2 machines at 0.526 USD/h, AWS price list of 2026-11-20, for "
-        "60 minutes), and the "
+        "60 minutes), and the rest of the "
     )
     assert [line.removeprefix(start) for line in lines] == [
-        "run 1.00 USD besides, 2.05 USD in all, within the budget of 5/run.",
-        "month 100.00 USD besides, 101.05 USD in all, within the budget of 200/month.",
+        "run 1.00 USD, 2.05 USD in all, within the budget of 5/run.",
+        "month 100.00 USD, 101.05 USD in all, within the budget of 200/month.",
     ]
 
 
@@ -83,14 +83,14 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
 @pytest.mark.parametrize("besides", [3.0, 4.0])
 def test_what_is_used_up_is_said(besides: float) -> None:
     """No lifetime would help, so none is named."""
-    outlook = Outlook(price=OUTLOOK.price, count=1, seconds=3600, run_besides=besides)
+    outlook = Outlook(price=OUTLOOK.price, count=1, seconds=3600, run_others=besides)
     with pytest.raises(OverBudget, match="No max-lifetime-minutes would pass"):
         judge(Budget(run=3), outlook)
 
 
 def test_a_free_machine_still_counts_what_is_beside_it() -> None:
     """Nothing is divided by its price."""
-    free = Outlook(price=Price(per_hour=0.0), count=1, seconds=3600, month_besides=9.0)
+    free = Outlook(price=Price(per_hour=0.0), count=1, seconds=3600, month_others=9.0)
     assert judge(Budget(run=0), free)
     with pytest.raises(OverBudget):
         judge(Budget(month=8), free)
@@ -111,7 +111,7 @@ def test_the_cure_is_one(
 
     def outlook(of_minutes: int) -> Outlook:
         return Outlook(
-            price=Price(per_hour=price), count=count, seconds=of_minutes * 60, run_besides=besides
+            price=Price(per_hour=price), count=count, seconds=of_minutes * 60, run_others=besides
         )
 
     try:

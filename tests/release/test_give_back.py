@@ -386,7 +386,7 @@ def test_a_kept_machine_that_cannot_be_put_away_is_said(
     holdings = [Holding(name="box", put_away=partial(fail, failure)), owed.holding()]
     text = owed.troubles(*holdings, hurried=hurried)
     assert text == (
-        f"Machine box may be running, and is billed then. {failure} Look at it in the cloud's "
+        f"Machine box may be running, and billed. {failure} Look at it in the cloud's "
         "console, or run stop again."
     )
     assert owed.nothing_stands()

@@ -119,7 +119,7 @@ def test_without_any_price_a_start_is_refused(desk: Desk) -> None:
     world = World.of(budget="100/run", machine="small, large", region="here")
     prices(world, {"small": None, "large": None})
     with pytest.raises(
-        BudgetUnknown, match="No price is known of small here on-demand, large"
+        BudgetUnknown, match="No price is known for small here on-demand, large"
     ) as caught:
         check(desk, world)
     assert caught.value.exit_code == 47
@@ -150,9 +150,9 @@ def test_what_lives_in_the_run_counts_to_its_end(desk: Desk) -> None:
     world = World.of(budget="4.5/run")
     living(world.provider)
     living(world.provider, "8")
-    assert "the run 1.50 USD besides, 4.50 USD in all" in check(desk, world)[0]
+    assert "the rest of the run 1.50 USD, 4.50 USD in all" in check(desk, world)[0]
     living(world.provider)
-    with pytest.raises(OverBudget, match=r"the run 3\.00 USD besides"):
+    with pytest.raises(OverBudget, match=r"the rest of the run 3\.00 USD,"):
         check(desk, world)
 
 
@@ -164,7 +164,7 @@ def test_what_lives_in_the_repository_counts_for_the_month(desk: Desk) -> None:
     foreign = living(world.provider, "9")
     strange = replace(foreign.tags, repository="octo/other")
     world.provider.machines[foreign.id] = replace(foreign, tags=strange)
-    assert "the month 3.00 USD besides" in check(desk, world)[0]
+    assert "the rest of the month 3.00 USD," in check(desk, world)[0]
 
 
 @pytest.mark.parametrize("budget", ["3.99/run", "3.99/month"])
@@ -203,7 +203,7 @@ def test_a_machine_that_tells_no_end_may_live_as_long_as_ours(desk: Desk) -> Non
     machine = living(world.provider)
     bare = replace(machine, launched_at=0.0, tags=replace(machine.tags, expires_at=0))
     world.provider.machines[machine.id] = bare
-    assert "the run 1.00 USD besides, 2.00 USD in all" in check(desk, world)[0]
+    assert "the rest of the run 1.00 USD, 2.00 USD in all" in check(desk, world)[0]
 
 
 def test_what_the_run_has_cost_counts(desk: Desk) -> None:
@@ -211,7 +211,7 @@ def test_what_the_run_has_cost_counts(desk: Desk) -> None:
     job = add_job(desk, desk.state.run(RUN))
     note = Annotation(level="notice", title="gpu-ci cost", message=str(entry(1.0)))
     desk.state.annotate(job.id, note)
-    assert "the run 1.00 USD besides" in check(desk, World.of(budget="4/run"))[0]
+    assert "the rest of the run 1.00 USD," in check(desk, World.of(budget="4/run"))[0]
     with pytest.raises(OverBudget):
         check(desk, World.of(budget="3.99/run"))
 
@@ -221,7 +221,7 @@ def test_what_the_month_has_cost_counts(desk: Desk) -> None:
     stopped(desk, entry(10.0), ago=DAY)
     stopped(desk, entry(5.0))
     stopped(desk, entry(500.0), ago=22 * DAY)
-    assert "the month 15.00 USD besides" in check(desk, World.of(budget="18/month"))[0]
+    assert "the rest of the month 15.00 USD," in check(desk, World.of(budget="18/month"))[0]
     with pytest.raises(OverBudget):
         check(desk, World.of(budget="17.99/month"))
 
@@ -230,15 +230,15 @@ def test_a_forged_million_blocks_nothing(desk: Desk) -> None:
     """What a pull request of a fork prints is not the repository's month."""
     stopped(desk, entry(1e6), event="pull_request", fork="mallory/widgets")
     stopped(desk, entry(1e6), steps=("Run pytest",))
-    assert "the month 0.00 USD besides" in check(desk, World.of(budget="3/month"))[0]
+    assert "the rest of the month 0.00 USD," in check(desk, World.of(budget="3/month"))[0]
 
 
 @pytest.mark.parametrize(
     ("message", "why"),
     [
-        (entry(price=None), "The ledger does not tell what an hour of gpu-ci-7-1-test"),
+        (entry(price=None), "The ledger does not say what an hour of gpu-ci-7-1-test"),
         (entry(price=Price(per_hour=1.0, currency="INR")), "INR and USD cannot be added up"),
-        ("hello", "A line that job 'stop' of run [0-9]+ has left, is of another version"),
+        ("hello", "A line from job 'stop' of run [0-9]+ was written by another version"),
     ],
 )
 def test_a_ledger_that_cannot_be_added_up_is_refused(desk: Desk, message: object, why: str) -> None:
@@ -274,7 +274,7 @@ def test_a_line_that_blocks_a_run_is_named(desk: Desk, message: object) -> None:
 def test_an_unknown_time_counts_as_the_whole_runs(desk: Desk) -> None:
     """A killed start's machine need not block the month: it cannot be older than its run."""
     stopped(desk, entry(36.0, seconds=None, split=None), job={"completed_at": NOON + 100})
-    assert "the month 1.00 USD besides" in check(desk, World.of(budget="4/month"))[0]
+    assert "the rest of the month 1.00 USD," in check(desk, World.of(budget="4/month"))[0]
 
 
 @pytest.mark.parametrize(("budget", "path"), [("9/month", "actions/runs"), ("9/run", "jobs")])
@@ -282,7 +282,9 @@ def test_a_ledger_that_cannot_be_read_is_refused(desk: Desk, budget: str, path: 
     """Limited, forbidden or unreachable: a budget that cannot be looked at is none."""
     stopped(desk, entry(1.0))
     desk.add(answer(502, "bad gateway", path=path, times=None))
-    with pytest.raises(BudgetUnknown, match="cannot be read, and so not held against the budget"):
+    with pytest.raises(
+        BudgetUnknown, match="cannot be read, so it cannot be checked against the budget"
+    ):
         check(desk, World.of(budget=budget))
 
 
@@ -330,7 +332,7 @@ def test_two_starts_at_once_see_each_other_once_they_are_launched(desk: Desk) ->
     check(desk, first)
     check(desk, second)
     living(first.provider, hours=6.0, ago=0.0)
-    with pytest.raises(OverBudget, match=r"the run 3\.00 USD besides"):
+    with pytest.raises(OverBudget, match=r"the rest of the run 3\.00 USD,"):
         check(desk, second)
 
 

@@ -463,7 +463,7 @@ def test_a_pause_that_fails_is_a_note_on_the_error() -> None:
     keeper.failing["pause"] = CloudUnreachable("the cloud is down")
     error = failed_start(world, QuotaExceeded("limit"))
     (note,) = error.__notes__
-    assert note.startswith("Machine box may be running, and is billed then. the cloud is down")
+    assert note.startswith("Machine box may be running, and billed. the cloud is down")
     assert world.rental.left
     assert world.github.registered == {}
 

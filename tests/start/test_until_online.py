@@ -348,10 +348,10 @@ def test_a_runner_that_never_comes_names_the_last_phase_and_the_cure() -> None:
 
 
 def test_a_machine_that_was_never_heard_points_at_the_network() -> None:
-    """No phase at all: its way out to the internet is what to look at (pain 3)."""
+    """No phase at all: its access to the internet is what to check (pain 3)."""
     text = str(failure_of(launched(online_timeout_minutes="1"), NeverOnline))
     assert "It reported no phase." in text
-    assert "way out to the internet" in text
+    assert "access to the internet" in text
 
 
 def test_only_those_that_did_not_come_are_named() -> None:

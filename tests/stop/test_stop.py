@@ -196,7 +196,7 @@ def test_a_machine_of_an_earlier_attempt_is_not_billed_again(
     scene.provider.states[machine.id] = state
     told = scene.stop({**start_env(provider="fake", handle=to_handle([machine])), **SECOND})
     assert (told["stopped"], told["billed-seconds"]) == ("0", "0")
-    assert "ended with attempt 1, whose stop has told what it cost" in capsys.readouterr().out
+    assert "ended with attempt 1, whose stop reported what it cost" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -475,7 +475,7 @@ def test_a_stop_of_a_run_leaves_kept_machines_to_their_own(
     scene.stop(kept_env(machine_name=""))
     assert len(scene.github.registered) == 2
     out = capsys.readouterr().out
-    assert "box is a kept machine: a stop with machine-name is its own." in out
+    assert "box is a kept machine: it needs a stop of its own, with machine-name." in out
     assert "other is" not in out
 
 

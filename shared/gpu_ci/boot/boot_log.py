@@ -1,4 +1,4 @@
-"""Reads back what a boot script reports of its machine."""
+"""Reads back what a boot script reports about its machine."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ PHASES: Final = ("network", "user", "download", "libraries", "setup", "gpu", "li
 
 @dataclass(frozen=True, kw_only=True)
 class BootReport:
-    """What a boot script has said of its machine so far.
+    """What a boot script has reported about its machine so far.
 
-    `phase` is the last of `PHASES` that was heard of, "" before the first. `since` is when that
+    `phase` is the last of `PHASES` that was reported, "" before the first. `since` is when that
     phase began and `heard` when anything was last said, in seconds since the epoch by the machine's
     clock, 0 if never. `listening` says that the runner takes jobs, `gpu` describes what the gate
     found. `failed` and `ended` are reasons, "" while all is well. `tail` is the log's last 50 lines.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """What the boot script must know of the machine that it runs on.
+    """What the boot script must know about the machine that it runs on.
 
     `root` is the folder for the runner and its logs; `user` the account to run it as, made when it
     is missing (ignored where the script does not run as root); `console` a file that also gets
@@ -24,11 +24,11 @@ class Place:
 
     `home` says that the machine is kept: it boots again on the same `root`, and may have forgotten
     its users meanwhile. The folder becomes the runner's HOME, with every cache below it; "" leaves
-    HOME to the system, on a machine that boots once. It lies where only root may write, as directly
-    below `root`, which becomes root's own. A `user` that is missing is made with the number of the
+    HOME to the system, on a machine that boots once. It must lie where only root may write, such as
+    directly below `root`, which becomes root's own. A missing `user` is made with the number of the
     folder's owner, and what belongs to another number is given to the user. The account is the
-    runner's alone: at the end of a boot, and before the next, all of its processes are ended. Where
-    the script is not root, the folder is HOME if it can be written, else `home` below `root` is.
+    runner's alone: all of its processes are ended at the end of a boot and before the next. If the
+    script is not root, the folder is HOME if it can be written, else `home` below `root` is.
     """
 
     root: str

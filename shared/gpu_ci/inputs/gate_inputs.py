@@ -17,9 +17,9 @@ LABEL: Final = "run-gpu-ci"
 SKIP_LABEL: Final = "skip-gpu-ci"
 BOTS: Final = ("dependabot[bot]", "renovate[bot]", "pre-commit-ci[bot]", "github-actions[bot]")
 FORKS: Final = ("fail", "skip")
-# GitHub takes no longer name for a label.
+# The longest name that GitHub takes for a label.
 LABEL_LIMIT: Final = 50
-# Where a role is assumed unless something else is said; the machines may be anywhere.
+# The region in which a role is assumed by default; the machines may be anywhere.
 REGION: Final = "us-east-1"
 
 
@@ -90,7 +90,7 @@ class GateReader(Reader):
         return () if given == (NONE,) else given
 
     def known_provider(self, name: str) -> str:
-        """Read a provider; here its secrets need not be there, and a profile may name it later."""
+        """Read a provider. Its secrets are not needed here, and a profile may name it later."""
         text = self.text(name)
         if text and not is_provider(text):
             self.problem(f"{name} is {text!r}; it must be one of {', '.join(provider_names())}.")

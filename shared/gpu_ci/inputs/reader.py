@@ -32,14 +32,14 @@ OF_GITHUB = ("INPUT_GITHUB_TOKEN", "INPUT_APP_PRIVATE_KEY", "GPU_CI_RUN_TOKEN")
 
 
 class _CarrySecrets:
-    """Yields the variables anew each time: providers of other packages are looked up when asked."""
+    """Yields the variables anew each time: other packages' providers are looked up on demand."""
 
     def __iter__(self) -> Iterator[str]:
         yield from OF_GITHUB
         yield from secret_variables()
 
 
-# The variables that carry secrets into a step, whichever its provider is: all are masked.
+# The variables that carry secrets into a step, for any provider: all are masked.
 CARRY_SECRETS: Iterable[str] = _CarrySecrets()
 
 
@@ -59,9 +59,9 @@ ONE_UNSET = (
 
 
 SEVERAL_UNSET = (
-    "This run has no secrets ({0} are empty), as no run of a pull request from a fork or from "
-    "Dependabot has, and without them there is no machine: a maintainer can run it from a branch of the "
-    "repository, and if this is one, the secrets are missing in its settings."
+    "This run has no secrets ({0} are empty), and without them there is no machine. A run "
+    "of a pull request from a fork or from Dependabot has none: a maintainer can run it from a branch "
+    "of the repository. If this is such a branch, the secrets are missing in the settings."
 )
 
 
@@ -74,7 +74,7 @@ class Reader:
         self._problems: list[str] = []
 
     def problem(self, text: str) -> None:
-        """Note a problem; what was quoted in it must not make two paragraphs of it."""
+        """Note a problem, on one line: what it quotes must not split it into paragraphs."""
         self._problems.append(" ".join(text.split()))
 
     def finish(self) -> None:
@@ -108,7 +108,7 @@ class Reader:
         return self.raw(name).strip() or default
 
     def several(self, name: str) -> tuple[str, ...]:
-        """Read a list separated by commas or line ends; doubles count once."""
+        """Read a list separated by commas or line ends; duplicates count once."""
         parts = (part.strip() for part in re.split(r"[,\n]", self.raw(name)))
         return tuple(dict.fromkeys(part for part in parts if part))
 
@@ -213,7 +213,7 @@ class Reader:
         return name
 
     def machine_names(self, providers: Sequence[str]) -> tuple[str, ...]:
-        """Read the names of kept machines, of providers of which one keeps machines."""
+        """Read the names of kept machines; at least one of the providers must keep machines."""
         names = self.several("machine-name")
         for name in names:
             self._look_at_machine_name(name)
@@ -233,7 +233,7 @@ class Reader:
         return self._options(self._object(name), provider)
 
     def options_of_each(self, name: str, providers: Sequence[str]) -> Mapping[str, Any]:
-        """Read one provider's options, or an object that has those of each by its name."""
+        """Read one provider's options, or an object with the options of each under its name."""
         given = self._object(name)
         if len(providers) == 1 and not isinstance(given.get(providers[0]), dict):
             given = {providers[0]: given}

@@ -82,14 +82,14 @@ class UvReader(Reader):
     """Reads what only this action has."""
 
     def directory(self, name: str) -> Path:
-        """Read a folder that must be there; default the workspace."""
+        """Read a folder that must exist, by default the workspace."""
         workspace = self.env.get("GITHUB_WORKSPACE", "") or Path.cwd()
         folder = Path(workspace, self.path(name))
-        # Both are False, not an error, where we may not look.
+        # Both return False, not an error, where we may not look.
         if not (os.path.isdir(folder) and os.access(folder, os.R_OK | os.X_OK)):  # noqa: PTH112 -- Path.is_dir raises there
             self.problem(
-                f"{name} is {str(folder)!r}, which is no folder that can be read. Is the checkout "
-                "before it?"
+                f"{name} is {str(folder)!r}, which is not a readable folder. Does the "
+                "checkout come before this step?"
             )
             return folder
         return folder.resolve()

@@ -21,7 +21,7 @@ REGISTRATIONS = ("jit", "token")
 class StartInputs:
     """The inputs of action-start. Times are in seconds here; the action takes minutes.
 
-    `profile` is named for the log alone: what it gives stands in the other fields already.
+    `profile` is only for the log: what it gives is already in the other fields.
     """
 
     provider: str
@@ -89,8 +89,8 @@ class StartInputs:
             )
         if self.registration == "token" and reader.keeps(self.provider):
             reader.problem(
-                f"registration: token is not for {self.provider}: the registration is what locks a "
-                "machine and tells whose it is, so it has to be there first. Use jit."
+                f"registration: token is not for {self.provider}: the registration locks the "
+                "machine and says whose it is, so it must exist first. Use jit."
             )
         if self.online_timeout > self.max_lifetime:
             reader.problem("online-timeout-minutes is longer than max-lifetime-minutes.")

@@ -50,7 +50,7 @@ class StopInputs:
         reader.look_at_repository()
         if not (inputs.handle or inputs.machine_name or inputs.key or env.get("GITHUB_RUN_ID")):
             reader.problem(
-                "key is empty, and so is handle. In a workflow stop then looks at its own run; "
+                "key and handle are both empty. In a workflow stop then looks at its own run; "
                 "in a terminal there is none: give the key or the handle that start had."
             )
         if inputs.release == "pause" and provider and not reader.keeps(provider):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpu_ci.providers import Candidate, Keeper, Order
 
 
-# A resume without capacity is tried again so often: a GPU may become free while others let go.
+# How often to retry a resume that found no capacity: others may let go of a GPU.
 CAPACITY_SECONDS: Final = 20.0
 
 
@@ -58,7 +58,7 @@ class BringUp:
         raise MachineEnded(f"{self.name} was {last} until the deadline, and was not resumed.")
 
     def _step(self, machine: Machine, state: State) -> Machine | None:
-        """Do what brings the machine nearer; return it when it is up."""
+        """Take the next step to bring the machine up; return it once it is up."""
         if state is not State.PENDING:
             self.check()
         match state:
@@ -78,18 +78,18 @@ class BringUp:
     def _created(self) -> Machine:
         if not any(candidate.type for candidate in self.candidates):
             raise NoSuchMachine(
-                f"No machine is named {self.name!r}, exactly and in this case.",
-                "Correct machine-name, or name a type under machine: then it is made.",
+                f"No machine is named exactly {self.name!r} (upper and lower case matter).",
+                "Correct machine-name, or name a type under machine to have one made.",
             )
         return self.create()
 
     def _resumed(self, machine: Machine) -> Machine | None:
-        """Resume it as the first candidate that has capacity; None if none has any just now."""
+        """Resume it as the first candidate that has capacity; None if none has any now."""
         refusal: CloudError | None = None
         for candidate in _ways(self.candidates):
             try:
                 up = self.keeper.resume(machine, self.order(candidate))
-            except InUse as error:  # not paused any more: it is looked at again
+            except InUse as error:  # no longer paused: look at it again
                 self.note(candidate, str(error))
                 return None
             except (NoCapacity, WrongHere) as error:
@@ -104,7 +104,7 @@ class BringUp:
         return None
 
     def _adopted(self, machine: Machine) -> Machine | None:
-        """Take a running machine over: by a way in if there is one, else by a pause."""
+        """Take over a running machine: through a way in if there is one, else by pausing it."""
         candidate = self.candidates[0]
         adopted = self.keeper.adopt(machine, self.order(candidate))
         if adopted:

@@ -1,9 +1,9 @@
 """The lock of a kept machine: the one registration that has the machine's name.
 
-GitHub answers 409 to a second registration of a name, so whoever has it is alone. A start holds it
+GitHub answers 409 to a second registration of a name, so only one can have it. A start holds it
 from before it touches the machine until the runner's job is over, when GitHub removes it; a stop
-takes it for as long as it pauses. A registration whose run is over, or that nothing in our own run
-needs, is deleted, by its id, and taken.
+holds it while it pauses. A registration whose run is over, or that nothing in our own run needs, is
+deleted by its id, and the name is taken.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from gpu_ci.model.tags import Mark
     from gpu_ci.release.still_needed import Asker
 
-# How often to look whether the holder has let go; nothing counts while nothing changes (a 304).
+# How often to look whether the holder has let go; a look is free while nothing changes (a 304).
 LOOK_SECONDS: Final = 2.0
-# A holder that lets go while it is looked at, and the next one at once: so often, then it is waited.
+# How often the lock may change hands while we try to take it, before we wait.
 TRIES: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """Somebody has the lock, and why it is left to them.
+    """Somebody else has the lock, and why they keep it.
 
-    `busy` is our own run's runner whose job GitHub has not yet seen to end; `unread` says that it
-    could not be read whether the holder still needs it.
+    `busy` is a runner of our own run whose job GitHub has not yet seen end; `unread` says that we
+    could not read whether the holder still needs the lock.
     """
 
     why: str
@@ -49,9 +49,9 @@ BUSY: Final = Held(why="a job of this run is running on it", busy=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Who asks for the lock, and what is to be thought of who has it.
+    """Who asks for the lock, and how to judge its holder.
 
-    `any_key` is a stop that was told no key: it may take what its run does not need any more.
+    `any_key` is a stop without a key: it may take what its run no longer needs.
     """
 
     github: GitHub
@@ -75,7 +75,7 @@ class Claim:
             return self._held_by_another(mark, holder)
         except GitHubError as error:
             what = (
-                f"run {mark.run_id} holds it, and it cannot be read whether that is over: {error}"
+                f"run {mark.run_id} holds it, and whether that run is over cannot be read: {error}"
             )
             return Held(why=what, unread=True)
 
@@ -88,7 +88,7 @@ class Claim:
         older = int(mark.attempt) < int(self.identity.attempt)
         if older or self.any_key:
             jobs = self.github.jobs(mark.run_id)
-            # It may seem busy for a while after its job: the jobs tell, and BUSY is waited for.
+            # It may seem busy for a while after its job: the jobs decide, and BUSY is worth a wait.
             if needed := why_needed(label, mark.starter, jobs, None, self.asker):
                 return Held(why=needed)
         elif mark.key_mark != self.identity.key_mark():
@@ -123,17 +123,17 @@ class Lock:
 
         Raises InUse at the deadline.
         """
-        told = ""
+        why = ""
         for _ in every(LOOK_SECONDS, deadline):
             holder = self.github.runner_named(self.name)
             taken = self.claim.held(holder) or self.try_take()
             if not isinstance(taken, Held):
                 return taken
-            if taken.why != told:
-                told = taken.why
-                say(f"{self.name} is in use: {told}. Waiting for it.")
+            if taken.why != why:
+                why = taken.why
+                say(f"{self.name} is in use: {why}. Waiting for it.")
         raise InUse(
-            f"{self.name} was in use until the deadline: {told}.",
+            f"{self.name} was in use until the deadline: {why}.",
             "Runs that share a machine take turns: give their workflow a concurrency group with "
             "queue: max, or this start more online-timeout-minutes; a registration that nobody "
             "needs can be removed under Settings, Actions, Runners.",

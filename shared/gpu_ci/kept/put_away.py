@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from gpu_ci.providers import Keeper
 
 
-# How often the cloud is asked how the machine is; what waits for it returns half of that later.
+# How often to ask the cloud for the machine's state; on average an answer is half of this late.
 LOOK_SECONDS: Final = 1.0
 
 
-# A create or resume without an answer may still land for so long.
+# How long a create or resume without an answer may still take effect.
 LANDING_SECONDS: Final = 5.0
 
 
@@ -36,9 +36,9 @@ LANDING_SECONDS: Final = 5.0
 class PutAway:
     """One way of leaving a kept machine: paused, or ended for good, and always under its lock.
 
-    `mine` is the id of the registration that we have already, 0 if it is not known. `landing` says
-    that something may still be starting the machine, so that one look at it is not enough. `keep`
-    only lets the lock go. `trouble` is told what went wrong besides.
+    `mine` is the id of the registration that we already have, 0 if unknown. `landing` says that
+    something may still be starting the machine, so one look at it is not enough. `keep` only lets
+    the lock go. `trouble` takes what went wrong without stopping the work.
     """
 
     lock: Lock
@@ -66,7 +66,7 @@ class PutAway:
         return "it changes hands"
 
     def _let_go(self, runner: Runner) -> None:
-        """Remove our registration; what became of the machine is said all the same."""
+        """Remove our registration; a failure must not hide what became of the machine."""
         try:
             self.lock.let_go(runner.id)
         except GitHubError as error:
@@ -79,7 +79,7 @@ class PutAway:
     def _taken(self, mine: int, deadline: Deadline) -> tuple[Runner, str] | Held:
         """Take the lock; a runner of ours may be busy on GitHub for seconds after its job.
 
-        What may be owed and is not put away is an error, never silence.
+        Leaving a machine that may have to be put away is an error, never silence.
         """
         patience = Deadline.after(min(BUSY_PATIENCE, deadline.left()), deadline.clock)
         taken: tuple[Runner, str] | Held = BUSY
@@ -94,7 +94,7 @@ class PutAway:
         return taken
 
     def _under(self, held: Runner, deadline: Deadline) -> Machine | str:
-        """Wait until it can be put away, and do; "" if the lock was lost meanwhile."""
+        """Wait until it can be put away, then do so; "" if the lock was lost meanwhile."""
         if self.how == "keep":
             return "it is kept as it is"
         clock = deadline.clock
@@ -103,7 +103,7 @@ class PutAway:
             machine, state = self.keeper.kept(self.lock.name) or (None, State.GONE)
             if state is State.PENDING:
                 continue
-            if machine and self._is_owed(state):
+            if machine and self._must_be_put_away(state):
                 return self._put_away(machine, held)
             if clock.now() >= landed_at:
                 return f"it is {state.value}" if machine else "no machine has this name"
@@ -112,7 +112,7 @@ class PutAway:
             "It is billed: look at it in the cloud's console, or run stop again.",
         )
 
-    def _is_owed(self, state: State) -> bool:
+    def _must_be_put_away(self, state: State) -> bool:
         kept = {State.PAUSED} if self.how == "pause" else set()
         return state not in kept | {State.ENDING, State.GONE}
 

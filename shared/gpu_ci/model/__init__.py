@@ -1,1 +1,1 @@
-"""What everything else speaks of: who starts, tags, machines, budgets. Pure."""
+"""What everything else works with: who starts, tags, machines, budgets. Pure."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gpu_ci.model.machine import Price
 
 EXAMPLES: Final = "write 5/run, 200/month, or both with a comma between"
-# What is added up may differ from a sum in one's head by this part of a cent.
+# A sum of floats may be off by this much, far less than a cent.
 ROUNDING: Final = 1e-6
 
 Span = Literal["run", "month"]
@@ -50,24 +50,24 @@ class Budget:
 class Outlook:
     """What this start may cost at most, and what comes on top, in one currency.
 
-    `seconds` is how long each of its `count` machines may live. `run_besides` is what the run's
-    other machines have cost and may still cost; `month_besides` the same of the repository since
-    the month began, None where no limit asks for it.
+    `seconds` is how long each of its `count` machines may live. `run_others` is what the run's
+    other machines have cost and may still cost; `month_others` is the same for the repository since
+    the month began, None if no limit asks for it.
     """
 
     price: Price
     count: int
     seconds: float
-    run_besides: float = 0.0
-    month_besides: float | None = None
+    run_others: float = 0.0
+    month_others: float | None = None
 
     @property
     def start(self) -> float:
         return self.price.per_hour * self.count * self.seconds / 3600
 
     def total(self, span: Span) -> float:
-        besides = self.run_besides if span == "run" else self.month_besides or 0.0
-        return self.start + besides
+        others = self.run_others if span == "run" else self.month_others or 0.0
+        return self.start + others
 
 
 def spans(budget: Budget) -> Iterator[tuple[Span, float]]:
@@ -95,11 +95,11 @@ def judge(budget: Budget, outlook: Outlook) -> list[str]:
 def _describe(span: Span, outlook: Outlook) -> str:
     price, currency = outlook.price, outlook.price.currency
     machines = "a machine" if outlook.count == 1 else f"{outlook.count} machines"
-    besides = outlook.total(span) - outlook.start
+    others = outlook.total(span) - outlook.start
     return (
         f"This start may cost {outlook.start:.2f} {currency} ({machines} at {price.per_hour:.4g} "
-        f"{currency}/h{_source(price)} for {outlook.seconds / 60:g} minutes), and the {span} "
-        f"{besides:.2f} {currency} besides, {outlook.total(span):.2f} {currency} in all"
+        f"{currency}/h{_source(price)} for {outlook.seconds / 60:g} minutes), and the rest "
+        f"of the {span} {others:.2f} {currency}, {outlook.total(span):.2f} {currency} in all"
     )
 
 

@@ -19,9 +19,9 @@ NAME_LIMIT = 40
 class Identity:
     """The start that rents the machines.
 
-    `repository` is `owner/name`; `run_id` and `attempt` are the workflow run's; `key` tells the
-    starts of one run apart; `starter` is the check run id of the job that starts, where the runner
-    tells it; `scope` is where runners are registered (`repos/owner/name` or `orgs/name`).
+    `repository` is `owner/name`; `run_id` and `attempt` are the workflow run's; `key` distinguishes
+    the starts of one run; `starter` is the check run id of the job that starts, if the runner gives
+    it; `scope` is where runners are registered (`repos/owner/name` or `orgs/name`).
     """
 
     repository: str
@@ -35,7 +35,7 @@ class Identity:
     def from_environment(
         cls, env: Mapping[str, str], *, key: str = "", organization: str = ""
     ) -> Identity:
-        """Read what the runner's default variables and our action.yml tell."""
+        """Read it from the runner's default variables and those that our action.yml sets."""
         repository = env.get("GITHUB_REPOSITORY", "")
         starter = env.get("GPU_CI_CHECK_RUN_ID", "")
         parts = (env.get("GITHUB_JOB", "terminal"), env.get("GPU_CI_JOB_INDEX", ""), starter)
@@ -63,5 +63,5 @@ class Identity:
         return "-".join(part for part in (name, self.starter, nonce) if part)
 
     def key_mark(self) -> str:
-        """Return the part of the names that tells the starts of one run apart."""
+        """Return the part of the names that distinguishes the starts of one run."""
         return key_mark(self.repository, self.key)

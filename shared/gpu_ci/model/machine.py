@@ -16,7 +16,7 @@ T = TypeVar("T", bound="Tags | Machine | Price")
 
 
 class State(Enum):
-    """What the provider says of a machine; an error instead of an answer is never a state."""
+    """What the provider says about a machine; an error instead of an answer is never a state."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -28,7 +28,7 @@ class State(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """What an hour costs; `source` says where the figure comes from and of which day it is."""
+    """What an hour costs; `source` says where the figure comes from, and its day."""
 
     per_hour: float
     currency: str = "USD"
@@ -36,7 +36,7 @@ class Price:
 
 
 def price_text(price: Price | None) -> str:
-    """Return the price an hour in words, "unknown" where no source told."""
+    """Return the price an hour in words, "unknown" if no source has it."""
     return f"{price.per_hour:.4g} {price.currency}/h" if price else "unknown"
 
 
@@ -44,7 +44,7 @@ def price_text(price: Price | None) -> str:
 class Machine:
     """One rented machine.
 
-    `launched_at` is in seconds since the epoch, by the provider's clock where it tells, 0 where
+    `launched_at` is in seconds since the epoch, by the provider's clock if it gives it, 0 if
     nobody does. `kept` says that it has a name of its own and is paused rather than ended;
     `started` is False for a kept machine that somebody else had started and that was taken over.
     """

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 PREFIX = "gpu-ci"
 
 
-# The run id of what no run has started.
+# The run id of a start outside any run.
 IN_A_TERMINAL = "0"
 
 
 def key_mark(repository: str, key: str) -> str:
-    """Return what the names of one start's machines have in common and no other start's have."""
+    """Return the part of a name that all machines of one start share, and no other start's have."""
     both = f"{repository}\n{key}"
     return f"-{repository_mark(repository)}{_digest(both, 6)}-"
 
@@ -27,7 +27,7 @@ def key_mark(repository: str, key: str) -> str:
 def repository_mark(repository: str) -> str:
     """Return what the names of a repository's machines have in common.
 
-    It tells them from those of others where there are no tags, and in an organisation's runners.
+    It identifies them where there are no tags, and among an organisation's runners.
     """
     return _digest(repository, 4)
 
@@ -38,9 +38,9 @@ def _digest(text: str, length: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What a name or a label of ours tells of the start that made it.
+    """What a name or a label of ours says about the start that made it.
 
-    `starter` is "" where it is not told: a name never tells it, a label does if the runner did.
+    `starter` is "" if unknown: a name never has it, a label does if the runner gave it.
     """
 
     run_id: str
@@ -55,7 +55,7 @@ class Mark:
     def fits(self, wanted: Mapping[str, str]) -> bool:
         """Say whether a machine with this mark can have these tags.
 
-        A key is only known together with its repository. Raises KeyError for what no mark tells.
+        A key is only known together with its repository. Raises KeyError for tags of no mark.
         """
         wanted = dict(wanted)
         repository, key = wanted.pop("repository", ""), wanted.pop("key", None)
@@ -81,7 +81,7 @@ def read_name(name: str) -> Mark | None:
 def our_label(labels: Iterable[str]) -> str:
     """Return the label among a runner's that `Identity.label` made, "" when there is none.
 
-    One that serves a job of an earlier attempt has that attempt's label besides: the latest counts.
+    A runner that serves an earlier attempt's job also has that attempt's label: the latest counts.
     """
     ours = {each: mark for each in labels if (mark := read_label(each))}
     return max(ours, key=lambda each: (int(ours[each].attempt), each), default="")

@@ -1,6 +1,6 @@
 """Gives back what a start has made: the registration first, then the machine, each on its own.
 
-One half's failure never stops the other; what could not be given back is said, with where to look.
+One half's failure never stops the other; the error says what is left, and where to look.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Holding:
     `label` and `starter` are those of its tags. `search_name` says that an answer was lost: a
     registration of `name` may exist. `search` asks the provider for machines whose create call was
     not answered. A kept machine is `put_away` instead, under its lock; `left` is why there was
-    nothing to do. `ended` are the names of machines that were over before they were released, and
+    nothing to do. `ended` has the names of machines that were over before they were released;
     `taken` says which of them the cloud had taken back, and why.
     """
 
@@ -62,7 +62,7 @@ class Holding:
 
 
 def describe(holdings: Sequence[Holding]) -> str:
-    """Return in a line what became of them."""
+    """Return one line on what became of them."""
     machines = sum(len(holding.released) for holding in holdings)
     runners = sum(holding.removed for holding in holdings)
     left = "".join(f" {holding.name}: {holding.left}." for holding in holdings if holding.left)
@@ -93,7 +93,7 @@ class Releaser:
             raise StillThere("\n\n".join(troubles))
 
     def _halves(self, holding: Holding) -> tuple[Callable[[Holding], object], ...]:
-        """Return what can be done at the same time; a kept machine is touched under its lock."""
+        """Return what can be done at the same time; a kept machine is touched only under its lock."""
         if holding.put_away:
             return (self._in_order,)
         return (self._remove_registration, self._release_machine)
@@ -112,7 +112,7 @@ class Releaser:
             done = put_away(self.deadline)
         except (CloudError, GitHubError) as error:
             holding.troubles.append(
-                f"Machine {holding.name} may be running, and is billed then. {error} Look at it in "
+                f"Machine {holding.name} may be running, and billed. {error} Look at it in "
                 "the cloud's console, or run stop again."
             )
             return
@@ -144,12 +144,12 @@ class Releaser:
         except GitHubError as error:
             holding.troubles.append(
                 f"Runner {holding.name} could not be removed. {error} GitHub itself removes an unused "
-                "runner after a day; until then it stands under Settings, Actions, Runners."
+                "runner after a day; until then it is listed under Settings, Actions, Runners."
             )
         return False
 
     def _delete(self, runner_id: int) -> bool:
-        """Delete, and read once that it is gone: jobs were sent to runners already deleted.
+        """Delete it, and check once that it is gone: jobs have been sent to deleted runners.
 
         Return False if it was gone before, as a single-use runner is after its job.
         """
@@ -176,7 +176,7 @@ class Releaser:
             if not machines and holding.search:
                 machines = _landed(holding.search, self.deadline, CloudUnreachable) or []
             for machine in machines:
-                # An end that was not ours shows only until the release: afterwards it may look ours.
+                # Read before the release: afterwards an end that was not ours may look like ours.
                 if not self.hurried and self._is_over(machine):
                     holding.ended.add(machine.name)
                     if why := self.provider.taken_back(machine):
@@ -217,8 +217,8 @@ def _all_at_once(tasks: Sequence[Callable[[], object]]) -> None:
 def _landed(
     search: Callable[[], T], deadline: Deadline, outage: type[CloudUnreachable | Unreachable]
 ) -> T | None:
-    """Look until time is up for what a request without an answer may have made: it may still be
-    landing, and the outage that took the answer may not be over."""
+    """Look, until time is up, for what an unanswered request may have made: it may still arrive,
+    and the outage that lost the answer may go on."""
     trouble: CloudUnreachable | Unreachable | None = None
     for _ in every(0.4, deadline):
         try:

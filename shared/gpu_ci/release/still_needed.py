@@ -1,7 +1,7 @@
-"""Whether anything in a run still needs a machine: the question of a stop that was told nothing.
+"""Whether anything in a run still needs a machine: what a stop without handle or key must know.
 
-Pure. What is not known counts as needed: a machine that is left alone ends itself when its idle
-time is over, or is found by the watchdog; a job that is killed is lost.
+Pure. What is not known counts as needed. A machine left alone ends itself when its idle time is
+over, or the watchdog finds it; a job that is killed is lost.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Asker:
-    """The job that asks, so that it does not count itself: its check run id or its runner's name,
-    of which the runner may tell only one."""
+    """The job that asks, so that it does not count itself.
+
+    The runner may give only one of its check run id and its runner's name.
+    """
 
     check_run_id: str = ""
     runner_name: str = ""
@@ -35,7 +37,7 @@ def why_needed(
     """Return why the machine is still needed, "" if nothing needs it.
 
     `label` and `starter` (the check run id of the job that started it, "" if unknown) are from its
-    tags, or the label is only its name, with which all its labels begin; `jobs` are all jobs of the
+    tags; or the label is just its name, with which all its labels begin. `jobs` are all jobs of the
     run's latest attempt, `runner` is its registration.
     """
     if runner is not None and runner.busy:

@@ -68,7 +68,7 @@ def growing(first: float, factor: float = 2.0, most: float = 30.0) -> Iterator[f
 
 
 def every(seconds: float, deadline: Deadline) -> Iterator[int]:
-    """Yield 0, 1, 2 … at once and then every so many seconds, until the deadline has passed.
+    """Yield 0 at once, then 1, 2 … every `seconds`, until the deadline has passed.
 
     The last turn comes at the deadline itself, so that what happened in the last pause is seen.
     """
@@ -84,7 +84,7 @@ def every(seconds: float, deadline: Deadline) -> Iterator[int]:
 def aside(call: Callable[[], T], seconds: float) -> T:
     """Return what the call returns, or raise what it raises. Raises TimeoutError after the time.
 
-    A signal's exception comes out of the waiting, at once and whatever the call is doing.
+    A signal's exception ends the wait at once, whatever the call is doing.
     """
     thread = Aside(call)
     thread.start()

@@ -1,4 +1,4 @@
-"""What the end by an error looks like: in the log, on the job's page, and for the report of a bug."""
+"""Shows why a step failed: in the log, on the job's page, and for a bug report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gpu_ci.errors import GpuCiError
 
 ISSUES: Final = "https://github.com/org/gpu-ci/issues"
-# Characters of one part on the page: three parts of these fit, whatever letters they are of.
+# The most characters of one part on the page: three such parts fit, in any script.
 PART_LIMIT: Final = 20_000
 ROOT: Final = Path(__file__).resolve().parents[3]
 
@@ -42,19 +42,19 @@ def show(failure: GpuCiError | Cancelled) -> int:
 
 
 def show_bug(bug: Exception) -> int:
-    """Show what a report of a bug needs, and where it goes; return the exit code of a bug.
+    """Show what a bug report needs, and where to send it; return the exit code of a bug.
 
-    No secret is in it: local variables are not shown, and messages of others are redacted.
+    It holds no secret: local variables are not shown, and messages from elsewhere are redacted.
     """
     shown = redacted("".join(traceback.format_exception(bug))).splitlines()
     workflow_commands.quote(shown, sys.stderr)
     workflow_commands.quote(["", *map(redacted, versions())], sys.stderr)
-    # Before its own line the place of a SyntaxError stands, indented, and behind it any notes.
+    # A SyntaxError's place comes before its own line, indented; any notes come after it.
     said = next(each for each in traceback.format_exception_only(bug) if not each.startswith(" "))
     failure = Unexpected(
         f"gpu-ci has a bug ({' '.join(redacted(said).split())}).",
         f"Report it at {ISSUES}, with the traceback and the versions from the log; secrets are taken "
-        "out of them, but look yourself before you post.",
+        "out of them, but check before you post.",
     )
     for note in _notes(bug):
         failure.add_note(redacted(note))
@@ -71,7 +71,9 @@ def versions() -> Iterator[str]:
         for name, module in sorted(sys.modules.items())
         if "." not in name and name not in sys.stdlib_module_names
     }
-    yield ", ".join(f"{name} {told}" for name, told in loaded.items() if isinstance(told, str))
+    yield ", ".join(
+        f"{name} {number}" for name, number in loaded.items() if isinstance(number, str)
+    )
 
 
 def _own_version() -> str:
@@ -90,7 +92,7 @@ def _notes(failure: BaseException) -> list[str]:
 
 
 def _add_to_page(failure: GpuCiError | Cancelled) -> None:
-    """A page that cannot be written must not hide what the log has just told."""
+    """A page that cannot be written must not hide what the log has just shown."""
     try:
         workflow_commands.summary(_page(failure))
     except OSError as error:
@@ -111,7 +113,7 @@ def _page(failure: GpuCiError | Cancelled) -> str:
 
 
 def _paragraphs(about: str, text: str) -> Iterator[str]:
-    """Yield Markdown for text that is none. A secret goes first: escapes would disguise it."""
+    """Yield Markdown for plain text. Secrets are removed first: escapes would disguise them."""
     clean = redacted(text)
     if len(clean) > PART_LIMIT:
         clean = f"{clean[:PART_LIMIT]} … The rest is in the log."

@@ -7,12 +7,12 @@ import pwd
 from pathlib import Path
 
 
-def find_home(told: str, uid: int) -> Path | None:
-    """Return HOME if it is this user's, else the home of the user database, None if neither will do.
+def find_home(claimed: str, uid: int) -> Path | None:
+    """Return HOME if it is this user's, else the home in the user database, None if neither will do.
 
     A runner that is started by a service, `su` or `docker exec` often has root's HOME, `/` or none.
     """
-    candidates = [told, _home_of(uid)]
+    candidates = [claimed, _home_of(uid)]
     usable = (Path(text) for text in candidates if text.startswith("/") and text.strip("/"))
     return next((path for path in usable if _is_own(path, uid)), None)
 
@@ -20,12 +20,12 @@ def find_home(told: str, uid: int) -> Path | None:
 def _home_of(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_dir
-    except KeyError:  # a container's user often stands in no database
+    except KeyError:  # a container's user is often in no database
         return ""
 
 
 def _is_own(path: Path, uid: int) -> bool:
-    """Say whether a folder can be this user's home: theirs, or one to write in that is nobody's.
+    """Say whether a folder can be this user's home: theirs, or a writable one that is nobody's.
 
     Root may write everywhere; what it leaves in another's home would be in that user's way.
     """

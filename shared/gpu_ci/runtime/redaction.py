@@ -1,7 +1,7 @@
 """Takes secrets out of a text before it is shown where nobody masks it.
 
-The runner masks what it prints line by line, letter by letter: it does not know a secret again once
-Markdown's escapes are in it, and a terminal masks nothing.
+The runner masks what it prints line by line, letter by letter: it does not recognize a secret with
+Markdown's escapes in it, and a terminal masks nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _known: set[str] = set()
 
 
 def remember(secret: str) -> None:
-    """Hide this secret from now on, each of its lines, and each of both as others write them."""
+    """Hide this secret from now on, whole and line by line, in every form that others write it in."""
     for part in (secret, *secret.splitlines()):
         _known.update(form for form in _forms(part.strip()) if form)
 

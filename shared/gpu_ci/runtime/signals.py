@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# From the first signal on, in seconds, until the last call is made; it may take two more. What is not
-# given back by then the next job must find.
+# Seconds from the first signal until the last call is made, which may take two more. The next job
+# must find what is not given back by then.
 BUDGET = 5.0
 
 
@@ -59,7 +59,7 @@ class Cancellation:
             self._raise_if_received()
 
     def finish(self) -> None:
-        """From now on signals change nothing: the clean-up is under way, or nothing is owed."""
+        """From now on signals change nothing: the clean-up is under way, or nothing needs one."""
         self._over = True
 
     def _on_signal(self, signum: int, _frame: FrameType | None) -> None:

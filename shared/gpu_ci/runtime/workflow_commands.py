@@ -1,8 +1,8 @@
 """The runner's language: masks, groups, annotations, outputs, the job summary.
 
-In a terminal the same calls print plain text. The commands themselves are written by
-`actions_toolkit`: by its parts, since its `core` loads what asks for OIDC tokens too. What it lacks
-(a job summary, text that must not be read as commands) is here.
+In a terminal the same calls print plain text. Parts of `actions_toolkit` write the
+commands themselves; its `core` would also load what asks for OIDC tokens. What it lacks (a job
+summary, text that must not be read as commands) is here.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def mask_secrets(env: Mapping[str, str], names: Iterable[str]) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line; words of a cloud or a machine in it are never a command to the runner."""
+    """Print a line; the runner obeys no command in it, whatever a cloud or a machine wrote."""
     with _one_at_a_time:
         print("\n".join(map(_harmless, text.splitlines())))
         sys.stdout.flush()
@@ -70,7 +70,7 @@ def _harmless(line: str) -> str:
 def quote(lines: Iterable[str], terminal: TextIO | None = None) -> None:
     """Print what came from elsewhere; the runner obeys no command in it.
 
-    `terminal` is where it goes when no runner reads along, by default standard output.
+    `terminal` is where it goes when no runner reads it, by default standard output.
     """
     end = secrets.token_hex(16)
     stream = sys.stdout if on_runner() or terminal is None else terminal
@@ -154,7 +154,7 @@ def summary(markdown: str) -> None:
         return
     file = Path(path)
     taken = file.stat().st_size if file.exists() else 0
-    data = (markdown.rstrip() + "\n\n").encode(errors="replace")  # a file's name may be no text
+    data = (markdown.rstrip() + "\n\n").encode(errors="replace")  # a file's name may not be text
     if taken + len(data) <= SUMMARY_LIMIT:
         with file.open("ab") as stream:
             stream.write(data)
@@ -167,5 +167,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def plain(value: object) -> str:
-    """Return one line that Markdown shows as the text that it is, inside a paragraph or a cell."""
+    """Return one line that Markdown shows as it is, inside a paragraph or a cell."""
     return re.sub(r"[\\`*_\[\]|<>~$&]", r"\\\g<0>", " ".join(str(value).split()))

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
     from gpu_ci.runtime.clock import Clock
 
-# How long the month's ledger may take to be read.
+# How long reading the month's ledger may take.
 LEDGER_SECONDS: Final = 180.0
 
 
 def start(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
     """Rent the machines and return when their runners are online.
 
-    On any failure or signal everything is given back first. Raises GpuCiError or Cancelled.
+    On any failure or signal it gives everything back first. Raises GpuCiError or Cancelled.
     """
     workflow_commands.mask_secrets(env, CARRY_SECRETS)
     env = applied(env, workflow_commands.say)
@@ -92,7 +92,7 @@ def prepare(
 
 
 def _hold_to_budget(rental: Rental) -> None:
-    """Look what the start and all beside it may cost. Raises OverBudget, BudgetUnknown."""
+    """Check the start against its budget. Raises OverBudget, BudgetUnknown."""
     history = History.beside(rental.github, Deadline.after(LEDGER_SECONDS, rental.clock))
     history.spare(SPARED)
     prospect = Prospect(
@@ -107,13 +107,13 @@ def _hold_to_budget(rental: Rental) -> None:
 
 
 def _rent(rental: Rental, deadline: Deadline) -> None:
-    """Launch every machine and wait until its runner is online; each output is written once it is known."""
+    """Launch every machine and wait until its runner is online. Write each output once it is known."""
     for index in range(rental.plan.count):
         rental.launch(Lease(index=index))
         _write_outputs(rental)
 
     def name_machines() -> None:
-        """Name the machines at once; what they cost can wait for the answer."""
+        """Name the machines at once, before the cloud is asked what they cost."""
         _write_outputs(rental)
         for lease in rental.leases:
             if lease.machine and lease.machine.price is None:
@@ -134,7 +134,7 @@ def _rent(rental: Rental, deadline: Deadline) -> None:
 
 
 def _write_outputs(rental: Rental) -> None:
-    """Tell what is known by now; a later call replaces it. The first machine is the singular one."""
+    """Write what is known so far; a later call replaces it. Singular outputs name the first machine."""
     first = rental.machines[0]
     workflow_commands.output("label", first.tags.label)
     workflow_commands.output(

@@ -1,4 +1,4 @@
-"""Looks up, before anything is launched, what a start and all beside it may cost."""
+"""Checks, before anything is launched, that a start stays within its budget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gpu_ci.providers import Candidate, Provider
     from gpu_ci.start.plan import StartPlan
 
-# What reading the ledger leaves of the hour's requests to the run's other jobs.
+# The share of the hour's requests that reading the ledger leaves to the run's other jobs.
 SPARED: Final = 0.1
 PRICE_CURE: Final = (
     "Allow the credentials to read prices (EC2: pricing:GetProducts, ec2:DescribeSpotPriceHistory), "
@@ -35,7 +35,7 @@ PRICE_CURE: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Prospect:
-    """One start with a budget: whom to ask, and for what."""
+    """One start with a budget, and where to look up what it may cost."""
 
     inputs: StartInputs
     plan: StartPlan
@@ -48,10 +48,10 @@ class Prospect:
         return self.plan.identity
 
     def check(self, say: Callable[[str], None]) -> StartPlan:
-        """Say how the start stays within its budget; return the plan without what has no price.
+        """Report how the start stays within its budget; return the plan without unpriced candidates.
 
         Raises OverBudget when it does not, and BudgetUnknown when that cannot be looked up: a
-        budget that cannot be looked at is none.
+        budget that cannot be checked is no budget.
         """
         plan, price = self.priced(say)
         for line in judge(self.inputs.budget, self.outlook(price)):
@@ -67,18 +67,18 @@ class Prospect:
             price=price,
             count=self.inputs.count,
             seconds=self.inputs.max_lifetime,
-            run_besides=spent + sum(self._most(each, price) for each in own),
+            run_others=spent + sum(self._most(each, price) for each in own),
         )
         if self.inputs.budget.month is None:
             return outlook
         spent = _in_one_currency(self._month_postings(), price, "month")
         going = sum(self._most(each, price) for each in machines)
-        return replace(outlook, month_besides=spent + going)
+        return replace(outlook, month_others=spent + going)
 
     def priced(self, say: Callable[[str], None]) -> tuple[StartPlan, Price]:
         """Return the plan with the candidates whose price is known, and the highest of the prices.
 
-        What has no price here is often not sold here; and what is not in the plan is not taken.
+        A candidate without a price is often not sold here. Left out of the plan, it is never taken.
         """
         kept = self._kept()
         own = [self._price(kept)] if kept else []
@@ -104,7 +104,7 @@ class Prospect:
         return found[0] if found else None
 
     def _ways(self, kept: Machine | None) -> list[Candidate]:
-        """Return the candidates that can be taken: without a type only what there is already."""
+        """Return the candidates that can be taken; one without a type needs an existing machine."""
         return [each for each in self.plan.candidates if each.type or kept]
 
     def _nothing_priced(self) -> BudgetUnknown:
@@ -115,15 +115,15 @@ class Prospect:
                 "Name the type to make it of under machine, or leave budget out.",
             )
         return BudgetUnknown(
-            f"No price is known of {sought}, so that none can be held against the budget.",
+            f"No price is known for {sought}, so none can be checked against the budget.",
             PRICE_CURE,
         )
 
     def _price_of(self, candidate: Candidate, kept: Machine | None) -> Price | None:
         """Return the price of the machine that the candidate would be.
 
-        A kept one stays where it is, and is resumed as another type if one is named. It may be up
-        now and paused by then, so that it counts as what is still to be made.
+        A kept machine stays where it is, and is resumed as another type if one is named. It may be
+        up now and paused by then, so it is priced like one still to be made.
         """
         if kept is None:
             return self.provider.price(self._imagined(candidate))
@@ -146,13 +146,13 @@ class Prospect:
         if price is None:
             raise BudgetUnknown(
                 f"The price of {machine.describe()} ({machine.type} {machine.market}) is not known, so "
-                "that it cannot be held against the budget.",
+                "it cannot be checked against the budget.",
                 PRICE_CURE,
             )
         return price
 
     def alive(self) -> Sequence[Machine]:
-        """Return the repository's machines, of this run or all as the budget needs, everywhere."""
+        """Return the repository's machines in all regions: this run's, or all for a month's budget."""
         wanted = {"repository": self.identity.repository}
         if self.inputs.budget.month is None:
             wanted["run_id"] = self.identity.run_id
@@ -160,11 +160,11 @@ class Prospect:
             return self.provider.find(wanted, [])
         except CloudError as error:
             raise BudgetUnknown(
-                f"What else is running cannot be looked up, and so not held against the budget. {error}"
+                f"What else is running cannot be looked up, nor checked against the budget. {error}"
             ) from error
 
     def _most(self, machine: Machine, price: Price) -> float:
-        """Return what a machine has cost and may still cost until its own timers end it."""
+        """Return what a machine has cost, and may still cost until its own timers end it."""
         own = self._price(machine)
         _same_currency(own, price.currency, f"{machine.describe()} is billed in another currency")
         ends = machine.tags.expires_at or self.now + self.inputs.max_lifetime
@@ -172,7 +172,7 @@ class Prospect:
         return own.per_hour * max(0.0, max(ends, self.now) - began) / 3600
 
     def _run_postings(self) -> Sequence[Posting]:
-        """Return what this run's stops have left; what has no run has none."""
+        """Return the postings of this run's stops; a start in a terminal has none."""
         number = self.identity.run_id
         if number == IN_A_TERMINAL or self.inputs.budget.run is None:
             return ()
@@ -194,8 +194,8 @@ class Prospect:
             raise _unreadable("What this month has cost so far", ledger.gap) from ledger.gap
         if ledger.cut:
             raise BudgetUnknown(
-                f"The month has more than {ledger.runs} runs, which are not read for a budget.",
-                "Leave the month out of budget, and look at it with `gpu-ci cost` instead.",
+                f"The month has more than {ledger.runs} runs, too many to read for a budget.",
+                "Leave the month out of budget, and look at its cost with `gpu-ci cost` instead.",
             )
         _refuse_unread(ledger.unreadable, "month")
         return ledger.postings
@@ -204,10 +204,10 @@ class Prospect:
 def _refuse_unread(lines: Sequence[Unread], span: Span) -> None:
     if lines:
         first, *others = lines
-        besides = f", and {len(others)} more in the ledger" if others else ""
+        more = f" (and {len(others)} more in the ledger)" if others else ""
         raise BudgetUnknown(
-            f"A line that job {first.job!r} of run {first.run.id} has left{besides}, is of another "
-            "version of this library, or forged.",
+            f"A line from job {first.job!r} of run {first.run.id}{more} was written by another version "
+            "of this library, or forged.",
             f"{_ledger_cure(span)} Use the same version of action-start and action-stop from now on.",
         )
 
@@ -215,20 +215,20 @@ def _refuse_unread(lines: Sequence[Unread], span: Span) -> None:
 def _in_one_currency(postings: Iterable[Posting], price: Price, span: Span) -> float:
     total = 0.0
     for posting in postings:
-        most, told = posting.most, posting.entry.price
-        if most is None or told is None:
+        most, hourly = posting.most, posting.entry.price
+        if most is None or hourly is None:
             raise BudgetUnknown(
-                f"The ledger does not tell what an hour of {posting.entry.machine} cost in run "
+                f"The ledger does not say what an hour of {posting.entry.machine} cost in run "
                 f"{posting.run.id}, job {posting.job!r}.",
                 _ledger_cure(span),
             )
-        _same_currency(told, price.currency, f"Run {posting.run.id} was billed in another one")
+        _same_currency(hourly, price.currency, f"Run {posting.run.id} used another currency")
         total += most
     return total
 
 
 def _ledger_cure(span: Span) -> str:
-    """Return what helps against a line that is in the ledger for good."""
+    """Return the cure for a line that stays in the ledger for good."""
     if span == "run":
         return "Begin a new run instead of another attempt, or leave `run` out of budget."
     return "Delete that run, and all its lines with it, or leave `month` out of budget."
@@ -243,7 +243,9 @@ def _same_currency(price: Price, currency: str, why: str) -> None:
 
 
 def _unreadable(what: str, error: GitHubError) -> BudgetUnknown:
-    return BudgetUnknown(f"{what} cannot be read, and so not held against the budget. {error}")
+    return BudgetUnknown(
+        f"{what} cannot be read, so it cannot be checked against the budget. {error}"
+    )
 
 
 def _no_tags() -> Tags:

@@ -1,4 +1,4 @@
-"""What will be asked for, in which order. Pure; it is printed before money is spent."""
+"""What a start asks for, and in which order. Pure; it is printed before money is spent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT_TYPE = ("",)
 
 @dataclass(frozen=True, kw_only=True)
 class StartPlan:
-    """One start: who it is, how many machines, and what each is sought as, best first.
+    """One start: who it is, how many machines it wants, and the candidates for each, best first.
 
     `nonce` is the random part of this start's labels, so that no other job can aim at them;
     `machine_name` is the kept machine's, "" for fresh ones.
@@ -38,7 +38,7 @@ class StartPlan:
         return self.identity.label(name, self.nonce)
 
     def token(self, name: str, candidate: Candidate) -> str:
-        """Return the create call's idempotency token: other for each machine and candidate."""
+        """Return the create call's idempotency token, a different one for each machine and candidate."""
         return hashlib.sha256(f"{self.label(name)}\n{candidate}".encode()).hexdigest()[:48]
 
     def lines(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Looks at everything that a start needs, without spending anything: a line each, with the cure."""
+"""Checks everything a start needs, without spending anything: one line each, with the cure."""
 
 from __future__ import annotations
 

@@ -39,12 +39,12 @@ if TYPE_CHECKING:
 
 # How long a cancelled process waits for the answer to a call that may have created something.
 ANSWER_GRACE: Final = 2.0
-# The machine waits this much longer than the start does before it takes itself for forgotten.
+# The machine waits this much longer than the start does before it assumes that it was forgotten.
 PICKUP_MARGIN: Final = 120.0
 NAMES_TRIED: Final = 5
-# How long to look for a machine whose create call was not answered, when nobody is in a hurry.
+# How long to look for a machine whose create call got no answer, unless the run is cancelled.
 SEARCH_SECONDS: Final = 20.0
-# How long a failed start waits until its kept machine can be paused, and is.
+# How long a failed start may take to pause its kept machine, which may have to come up first.
 PAUSE_SECONDS: Final = 600.0
 
 
@@ -62,7 +62,7 @@ class Lease:
     """One machine that the plan wants, on its way from a name to a listening runner.
 
     `replacement` numbers the names used so far, `given_up` counts the machines that did not come up.
-    `registering` and `ordering` are set while a call is under way whose answer may get lost.
+    `registering` and `ordering` are set during a call whose answer may get lost.
     """
 
     index: int
@@ -82,8 +82,8 @@ class Lease:
 class Rental:
     """All leases of one start. On any exception inside its `with`, everything is given back.
 
-    A signal can also arrive in the first instruction of `__exit__`, before anything is caught
-    there; the caller therefore calls `settle` again for `Cancelled`, which comes only once.
+    A signal can also arrive in the first instruction of `__exit__`, before anything there can
+    catch it. So the caller calls `settle` again for `Cancelled`, which is raised only once.
     `ending` says that everything is being given back, `left` that something is not.
     """
 
@@ -128,14 +128,14 @@ class Rental:
         return self._create(lease, self._register(lease))
 
     def replace(self, lease: Lease) -> Machine:
-        """Give a machine that did not come up back, and launch another under a new name."""
+        """Give back a machine that did not come up, and launch another under a new name."""
         self._releaser(hurried=False).give_back([self._holding(lease)])
         self.github.until(self.deadline)
         lease.machine, lease.runner_id, lease.replacement = None, 0, lease.replacement + 1
         return self.launch(lease)
 
     def _register(self, lease: Lease) -> Registration:
-        """Register under the next free name; a name can be taken by a start that was killed."""
+        """Register under the next free name; a start that was killed may still have one."""
         for _ in range(NAMES_TRIED):
             lease.name = self.plan.identity.name(lease.index, lease.replacement)
             lease.label = self.plan.label(lease.name)
@@ -154,7 +154,7 @@ class Rental:
                 return Registration(name=lease.name, labels=labels, jit_config=config)
         raise Conflict(
             f"{NAMES_TRIED} runners named like {lease.name} exist already.",
-            "Starts of one job that share a key need different ones: set the input key.",
+            "Each start of a job needs a key of its own: set the input key.",
         )
 
     def _create(self, lease: Lease, registration: Registration) -> Machine:
@@ -168,7 +168,7 @@ class Rental:
                     machine = lease.machine = self.provider.launch(order)
                     lease.ordering, lease.candidate = None, candidate
             except CloudUnreachable:
-                raise  # there may be a machine: the order stays noted, and is searched for
+                raise  # there may be a machine: keep the order noted, so that it is searched for
             except (NoCapacity, WrongHere) as refusal:
                 lease.ordering = None
                 self._note(lease, candidate, str(refusal))
@@ -188,7 +188,7 @@ class Rental:
         )
 
     def _candidates_after(self, tried: Candidate | None) -> deque[Candidate]:
-        """Return the plan's candidates, beginning behind the one whose machine did not come up."""
+        """Return the plan's candidates, starting after the one whose machine did not come up."""
         left = deque(self.plan.candidates)
         if tried is not None and tried not in left:
             tried = replace(tried, zone="")
@@ -197,7 +197,7 @@ class Rental:
         return left
 
     def _bring_up(self, lease: Lease) -> Machine:
-        """Take the kept machine's lock, then have the machine up."""
+        """Take the kept machine's lock, then bring the machine up."""
         identity = self.plan.identity
         lease.name = self.inputs.machine_name
         lease.label = self.plan.label(identity.name(lease.index, lease.replacement))
@@ -229,7 +229,7 @@ class Rental:
         )
 
     def order(self, lease: Lease, registration: Registration, candidate: Candidate) -> Order:
-        """Return what the provider is asked for."""
+        """Return what to ask the provider for."""
         identity, inputs = self.plan.identity, self.inputs
         tags = Tags(
             name=lease.name,
@@ -268,7 +268,7 @@ class Rental:
         self.say(f"{candidate}: {result}")
 
     def settle(self, error: BaseException) -> None:
-        """Give everything back, once. What could not be is added to the error as a note."""
+        """Give everything back, once. Add a note to the error about what could not be given back."""
         self.cancellation.finish()
         if self._settled:
             return
@@ -284,7 +284,7 @@ class Rental:
             self.say(describe(holdings))
 
     def _holding(self, lease: Lease) -> Holding:
-        """Return what has to be given back for a lease, by what it has noted so far."""
+        """Return what to give back for a lease, going by what it has noted so far."""
         if self.inputs.machine_name:
             return self._kept_holding(lease)
         order = lease.ordering

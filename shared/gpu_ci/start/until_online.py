@@ -1,7 +1,7 @@
 """Waits until every runner of a rental is online, and replaces a machine that will not come up.
 
-A runner for which a job already waits takes it at once, and GitHub forgets it after that job: one that
-has had its job was online, whatever is seen of it.
+If a job already waits for a runner, the runner takes it at once, and GitHub forgets the runner after
+that job. So a runner that has had its job was online, even if nobody saw it.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
     from gpu_ci.runtime.clock import Deadline
     from gpu_ci.start.rental import Lease, Rental
 
-# A look costs no rate limit while nothing changes (a 304); the wait behind "online" is half of it.
+# A look costs no rate limit while nothing changes (a 304); "online" is seen half of it late.
 LOOK_SECONDS: Final = 0.8
-# With several machines the looks at each are further apart: GitHub grants 900 requests a minute, of
-# whatever kind, to all who use the token (rate limits for the REST API, secondary limits).
+# With several machines each is looked at less often: GitHub grants 900 requests a minute, of any
+# kind, to all users of the token (rate limits for the REST API, secondary limits).
 MOST_AT_ONCE: Final = 4
-# The cloud is asked less often: how the machine is, and what its boot script says.
+# The cloud is asked less often about the machine's state and its boot log.
 MACHINE_LOOKS: Final = 6
 GONE_SECONDS: Final = 5.0
 REPLACEMENTS: Final = 2
-# A boot script reports every 20 seconds; one that was heard and then is not for so long is stuck.
+# A boot script reports every 20 seconds; one that falls silent for this long is stuck.
 SILENCE: Final = 300.0
-# How a runner looks whose job is over, and one that never came.
+# A runner whose job is over looks like this, and so does one that never came.
 OVER: Final = (MachineEnded, RegistrationLost)
 ENDS: Final = {State.FAILED: "failed", State.PAUSED: "was paused"}
 
 
 @dataclass
 class Watch:
-    """What is known of one lease's boot."""
+    """What is known about one lease's boot."""
 
     phase: str = ""
     heard: int = 0  # by the machine's clock
@@ -70,8 +70,8 @@ class Watch:
 def wait_online(rental: Rental, deadline: Deadline, launched: Callable[[], None]) -> None:
     """Return when every runner is online.
 
-    `launched` is called after a machine was replaced, so that the outputs name the new one. Raises
-    NeverOnline at the deadline, or what made the last replacement fail; GitHub's own errors where
+    Calls `launched` after replacing a machine, so that the outputs name the new one. Raises
+    NeverOnline at the deadline, or what made the last replacement fail; GitHub's own errors if
     waiting cannot help.
     """
     watches = {lease.index: Watch() for lease in rental.leases}
@@ -111,8 +111,8 @@ def _is_online(rental: Rental, lease: Lease, watch: Watch) -> bool:
             return False
         raise RegistrationLost(
             f"GitHub dropped the registration of {lease.name} before its runner was online.",
-            "It keeps an idle just-in-time runner for minutes only: for machines that boot longer "
-            "set registration to token.",
+            "GitHub keeps an idle just-in-time runner only for minutes: set registration to token "
+            "for machines that take longer to boot.",
         ) from None
     except Unreachable as error:
         watch.trouble = str(error)
@@ -120,7 +120,7 @@ def _is_online(rental: Rental, lease: Lease, watch: Watch) -> bool:
 
 
 def _had_its_job(rental: Rental, lease: Lease) -> bool:
-    """Say whether a job of this run has been on the runner; False where that cannot be read."""
+    """Say whether a job of this run has used the runner; False if that cannot be read."""
     ours = {lease.label, *rental.inputs.labels}
     try:
         jobs = rental.github.jobs(rental.plan.identity.run_id)
@@ -158,7 +158,7 @@ def _look_at_machine(rental: Rental, lease: Lease, watch: Watch) -> None:
         end = ENDS.get(state, "ended")
         what = f"{lease.name}: the machine {end}{why} before its runner was online. {watch.last_phase()}"
         raise MachineEnded(what, tail=watch.tail)
-    # Some clouds show the log only now and then: silence counts where it was seen to be live.
+    # Some clouds show the log only now and then: silence counts only once it was seen live.
     if watch.news > MACHINE_LOOKS and rental.clock.now() - watch.news_at > SILENCE:
         what = f"{lease.name}: nothing heard for {SILENCE / 60:.0f} minutes. {watch.last_phase()}"
         raise BootFailed(what, tail=watch.tail)
@@ -177,7 +177,7 @@ def _note_progress(rental: Rental, lease: Lease, watch: Watch, report: BootRepor
 def _replace_or_raise(
     rental: Rental, lease: Lease, failure: StartFailed, deadline: Deadline
 ) -> None:
-    """Launch another machine for this lease, or raise the failure if that was tried enough."""
+    """Launch another machine for this lease, or raise the failure after enough tries."""
     if not failure.another or lease.given_up >= REPLACEMENTS or deadline.passed():
         raise failure
     lease.given_up += 1
@@ -194,7 +194,7 @@ def _never_online(rental: Rental, watches: dict[int, Watch]) -> NeverOnline:
     ]
     return NeverOnline(
         " ".join(stories),
-        "If the phases go on but slowly, raise online-timeout-minutes or use an image with the "
-        "drivers in it; if none was reported, look at the machine's way out to the internet.",
+        "If the phases advance slowly, raise online-timeout-minutes or use an image with the "
+        "drivers in it; if none was reported, check the machine's access to the internet.",
         tail=watches[late[0].index].tail,
     )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gpu_ci.stop.run_times import Times
 
 TAKEN_CURE: Final = "If its job was not over by then, it did not fail by itself: run it again, or use market: on-demand."
-# All waiting of a stop ends after so many seconds; GitHub's and the clouds' outages are longer.
+# A stop waits no longer than this in all; outages of GitHub and the clouds last longer.
 PATIENCE: Final = 120.0
 # A kept machine may still have to wake before it can be paused.
 PAUSE_PATIENCE: Final = 900.0
@@ -90,7 +90,7 @@ def _prepare(inputs: StopInputs, env: Mapping[str, str], clock: Clock) -> Search
 
 
 def give_back(search: Search, holdings: Sequence[Holding]) -> None:
-    """Give back what was found; what could not be is among the search's troubles."""
+    """Give back what was found; add what could not be given back to the search's troubles."""
     releaser = Releaser(github=search.github, provider=search.provider, deadline=search.deadline)
     try:
         releaser.give_back(holdings)
@@ -101,9 +101,11 @@ def give_back(search: Search, holdings: Sequence[Holding]) -> None:
 def _report(search: Search, holdings: Sequence[Holding]) -> None:
     """Say what was given back, how long it was billed and what that cost."""
     say = workflow_commands.say
-    for name, attempt in search.settled.items():
-        say(f"{name} ended with attempt {attempt}, whose stop has told what it cost.")
-    released = [m for each in holdings for m in each.released if m.name not in search.settled]
+    for name, attempt in search.given_back_before.items():
+        say(f"{name} ended with attempt {attempt}, whose stop reported what it cost.")
+    released = [
+        m for each in holdings for m in each.released if m.name not in search.given_back_before
+    ]
     ended = {name for each in holdings for name in each.ended}
     removed = sum(each.removed for each in holdings)
 

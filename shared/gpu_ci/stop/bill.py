@@ -1,4 +1,4 @@
-"""What a stop reports of each machine: the lines of the log and the job's summary."""
+"""What a stop reports about each machine: lines in the log and in the job's summary."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ HOURS_A_MONTH: Final = 730
 class Bill:
     """What a machine cost: from its launch to its release, at the price an hour if that is known.
 
-    `seconds` is None where nobody knows since when it runs, `split` where nobody knows what they
-    were for; `paused` says that it is kept, and `upkeep` what it costs then, None where that is not
-    known. Clouds round up by rules of their own; this does not.
+    `seconds` is None if nobody knows when it began to run, `split` if nobody knows what the
+    seconds were for. `paused` says that it is kept; `upkeep` is what it then costs, None if
+    unknown. Clouds round up by rules of their own; this does not.
     """
 
     machine: Machine
@@ -53,7 +53,7 @@ class Bill:
 
     @property
     def entry(self) -> Entry:
-        """Return what the ledger keeps of it."""
+        """Return its entry in the ledger."""
         machine = self.machine
         return Entry.of(
             machine=machine.name,
@@ -76,7 +76,7 @@ class Bill:
 
     @property
     def end_text(self) -> str:
-        """Return what became of the machine, and what it goes on to cost if it is kept."""
+        """Return what became of the machine, and what it still costs if it is kept."""
         if self.upkeep is None:
             return "paused" if self.paused else "given back"
         month = self.upkeep.per_hour * HOURS_A_MONTH
@@ -89,9 +89,9 @@ def make_bill(search: Search, machine: Machine, times: Times | None, *, ended: b
     if times and ended:
         now = times.end_of(machine.name)
     paused = machine.kept and HOW[search.inputs.release] == "pause"
-    # Whole seconds, begun ones too, as they are shown: what the ledger adds up is the same sum.
+    # Whole seconds, rounded up, as they are shown: the ledger adds up to the same sum.
     seconds = float(max(0, ceil(now - began))) if began else None
-    # As its handle tells of it: a kept machine knows no more than its name.
+    # As its handle describes it: a kept machine itself knows no more than its name.
     given = (each for each in search.inputs.handle if each.name == machine.name)
     return Bill(
         machine=machine,
@@ -104,7 +104,7 @@ def make_bill(search: Search, machine: Machine, times: Times | None, *, ended: b
 
 
 def bill_lines(bills: Sequence[Bill], removed: int) -> list[str]:
-    """Return what a stop says in the log."""
+    """Return a stop's lines for the log."""
     lines = [
         f"{bill.machine.describe()} is {bill.end_text}: billed for "
         f"{bill.duration_text}{_parts(bill)}, cost {bill.cost_text} ({bill.price_text})."
@@ -143,8 +143,8 @@ def stop_summary(
 ) -> str:
     """Return the job summary of a stop.
 
-    `hosted` are the minutes of GitHub's own runners that this library's jobs used so far; `why` is
-    why nothing is known of the run's jobs.
+    `hosted` is how many minutes of GitHub's own runners this library's jobs used so far; `why`
+    says why nothing is known about the run's jobs.
     """
     if not bills:
         return f"### GPU runner: no machine was left, {removed} registration(s) removed"

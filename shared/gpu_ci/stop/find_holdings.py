@@ -32,8 +32,8 @@ HOW: Final[Mapping[str, Literal["pause", "terminate", "keep"]]] = {
     "terminate": "terminate",
     "keep": "keep",
 }
-SETTLED: Final = {State.ENDING, State.GONE, State.PAUSED}
-# The id of no job: it is known that none is starting the machine.
+NO_LONGER_RUNNING: Final = {State.ENDING, State.GONE, State.PAUSED}
+# No job has this id: it is known that none is starting the machine.
 NO_JOB: Final = "0"
 
 
@@ -41,7 +41,7 @@ NO_JOB: Final = "0"
 class Search:
     """One stop's search for what it has to give back, and what went wrong on the way.
 
-    `settled` are machines, by their names, that an earlier attempt has given back, and which.
+    `given_back_before` maps the name of a machine to the earlier attempt that gave it back.
     """
 
     inputs: StopInputs
@@ -51,7 +51,7 @@ class Search:
     deadline: Deadline
     asker: Asker
     troubles: list[str] = field(default_factory=list)
-    settled: dict[str, str] = field(default_factory=dict)
+    given_back_before: dict[str, str] = field(default_factory=dict)
 
     def holdings(self) -> list[Holding]:
         """Return the handle's machines, the kept one, a key's, or all that the run no longer needs."""
@@ -72,18 +72,21 @@ class Search:
         return holdings if self.inputs.key else self._not_needed(holdings, by_name)
 
     def _of_handle(self, machine: Machine) -> Holding:
-        """Return what start gave out; in a later attempt it is settled as a rule, and would be billed
-        a second time, with all the time since then."""
+        """Return the holding for a machine of the handle.
+
+        In a later attempt it has usually been given back already. Billing it a second
+        time would count all the time since then.
+        """
         if machine.tags.attempt not in {"", self.identity.attempt}:
-            if self._is_settled(machine):
-                self.settled[machine.name] = machine.tags.attempt
+            if self._is_given_back(machine):
+                self.given_back_before[machine.name] = machine.tags.attempt
             elif machine.kept:
-                machine = replace(machine, launched_at=0.0)  # since when it runs now, nobody knows
+                machine = replace(machine, launched_at=0.0)  # nobody knows when it came up again
         return self._holding(machine)
 
-    def _is_settled(self, machine: Machine) -> bool:
+    def _is_given_back(self, machine: Machine) -> bool:
         try:
-            return self.provider.state(machine) in SETTLED
+            return self.provider.state(machine) in NO_LONGER_RUNNING
         except CloudError:  # unknown is not gone
             return False
 
@@ -104,7 +107,7 @@ class Search:
     def _kept(self, name: str, machine: Machine | None = None) -> Holding:
         """Return a kept machine: it is put away if nobody else has its lock.
 
-        Without a handle its start may have been killed, and what that asked for may be landing.
+        Without a handle, its start may have been killed, and what it asked for may still arrive.
         """
         holding = Holding(name=name, machine=None if self.inputs.release == "keep" else machine)
         holding.put_away = PutAway(
@@ -118,16 +121,16 @@ class Search:
         return holding
 
     def _lock(self, name: str, machine: Machine | None) -> Lock:
-        """Return the lock for a stop of one start, by its handle or key, or of all of the run.
+        """Return the lock for a stop of one start, by its handle or key, or of the whole run.
 
-        With a handle what that start has left may be taken, from wherever it is used. The lock
-        itself says which run has it now, and for which start, so that a later stop may take it.
+        A stop with the handle may take what that start has left, wherever it runs. The lock itself
+        says which run has it now, and for which start, so that a later stop may take it.
         """
-        start, told = self.identity, bool(machine or self.inputs.key)
+        start, one_start = self.identity, bool(machine or self.inputs.key)
         if machine:
             tags = machine.tags
             start = replace(start, run_id=tags.run_id, attempt=tags.attempt, key=tags.key)
-        claim = Claim(github=self.github, identity=start, asker=self.asker, any_key=not told)
+        claim = Claim(github=self.github, identity=start, asker=self.asker, any_key=not one_start)
         labels = (label_to_put_away(replace(self.identity, key=start.key)),)
         return Lock(github=self.github, name=name, labels=labels, claim=claim)
 
@@ -142,11 +145,11 @@ class Search:
         except CloudError as error:
             self.troubles.append(f"The run's machines could not be listed. {error}")
             return []
-        for machine in machines:  # elsewhere "absent" would mean nothing
+        for machine in machines:  # in another scope "absent" would mean nothing
             if machine.tags.scope not in {"", self.identity.scope}:
                 self.troubles.append(
-                    f"{machine.name} is registered in {machine.tags.scope}, and stop was told to "
-                    f"look in {self.identity.scope}. Give stop the organization that start had."
+                    f"{machine.name} is registered in {machine.tags.scope}, but stop looked in "
+                    f"{self.identity.scope}. Give stop the organization that start had."
                 )
         return machines
 
@@ -162,7 +165,7 @@ class Search:
         for runner in runners:
             if our_label(runner.labels).startswith(prefix) and not runner.name.startswith(prefix):
                 workflow_commands.say(
-                    f"{runner.name} is a kept machine: a stop with machine-name is its own."
+                    f"{runner.name} is a kept machine: it needs a stop of its own, with machine-name."
                 )
         return [r for r in runners if r.name.startswith(prefix) and mark in r.name]
 
@@ -190,10 +193,10 @@ class Search:
 
 
 def _with_mark(machine: Machine, runners: Mapping[str, Runner]) -> Machine:
-    """Return a machine of a cloud without tags with what its registration tells of its start.
+    """Complete the machine of a cloud without tags by what its registration says about its start.
 
-    It is registered before it is launched: without a registration its job is over, and only a job
-    that asks for a label which begins with its name can need it.
+    A machine is registered before it is launched. So without a registration its job is over, and
+    only a job that asks for a label beginning with its name can need it.
     """
     tags = machine.tags
     if tags.label:

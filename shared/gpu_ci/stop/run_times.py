@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from gpu_ci.release.still_needed import Asker
     from gpu_ci.runtime.clock import Clock
 
-# A stop is over; nobody waits for a bill much longer than for the machine's end.
+# The machines are given back by now; nobody waits much longer just for the bill.
 PATIENCE: Final = 4.0
 RENAMED: Final = (
-    f"Budgets and `gpu-ci cost` do not count this stop: they know it by a step with {STOP} in its "
-    "name, as GitHub names it unless the workflow gives it another."
+    f"Budgets and `gpu-ci cost` do not count this stop: they recognize it by a step with {STOP} in "
+    "its name, as GitHub names it unless the workflow gives it another."
 )
 
 
@@ -42,8 +42,8 @@ class Times:
         return None if self.jobs is None else hosted_minutes(self.jobs, self.now)
 
     def end_of(self, machine: str) -> float:
-        """Return when a machine that ended itself was over: with its last job, as far as that is
-        known, and by now otherwise."""
+        """Return when a machine that ended itself was over: at the end of its last job if that is
+        known, otherwise now."""
         spans = spans_of(machine, self.jobs or (), self.now)
         return max((ended for _, ended in spans), default=self.now)
 
@@ -57,7 +57,7 @@ class Times:
         return split(ended - seconds, ended, spans)
 
     def renamed(self, asker: Asker) -> str:
-        """Return a warning if the stop that asks will not be known for one, "" otherwise."""
+        """Return a warning if this stop will not be recognized as one, "" otherwise."""
         own = (job.current for job in self.jobs or () if str(job.id) == asker.check_run_id)
         step = next(own, "")  # it may not have reached GitHub yet
         return RENAMED if step and not is_step_of(step, STOP) else ""
@@ -66,7 +66,7 @@ class Times:
 def read_times(github: GitHub, identity: Identity, clock: Clock) -> Times:
     """List the jobs of this attempt once; never raises, and never takes more than a few seconds.
 
-    What that takes is not billed any more: `now` is when it began.
+    The time this takes is no longer billed: `now` is when it began.
     """
     now = clock.now()
     patience = Deadline.after(PATIENCE, clock)
