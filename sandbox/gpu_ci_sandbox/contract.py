@@ -203,7 +203,7 @@ class ProviderContract:
         assert world.live() == 1
 
     def test_a_new_machine_is_found_by_its_tags_at_once(self, world: World) -> None:
-        """What launch made, find finds, whoever asks, with the same tags."""
+        """`find` returns what `launch` made, with the same tags, whichever process asks."""
         machine = world.provider().launch(world.order())
         wanted = {"repository": "octo/widgets", "run_id": "77", "attempt": "1"}
         another = world.provider()

@@ -172,7 +172,7 @@ class _Ec2:
     def run_instances(
         self, environ: WSGIEnvironment, region: str, form: Mapping[str, str]
     ) -> Response:
-        """Make an instance, or say again what a request with this token was told."""
+        """Make an instance, or repeat the answer to an earlier request with this token."""
         data = base64.b64decode(form.get("UserData", ""))
         if len(data) > USER_DATA_LIMIT:
             return _refuse("InvalidParameterValue", "User data is limited to 16384 bytes")

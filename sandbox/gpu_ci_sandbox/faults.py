@@ -109,7 +109,7 @@ class Rule:
         )
 
     def applies_to(self, match: int) -> bool:
-        """Whether the rule acts on its so-and-so-manieth match, counted from 1."""
+        """Whether the rule applies to the match of this number, counted from 1."""
         return match >= self.nth and (self.times is None or match < self.nth + self.times)
 
 

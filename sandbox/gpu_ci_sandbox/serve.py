@@ -1,4 +1,4 @@
-"""`gpu-ci sandbox`: serves the stand-in for GitHub until it is told to end."""
+"""`gpu-ci sandbox`: serves the stand-in for GitHub until a signal ends it."""
 
 from __future__ import annotations
 

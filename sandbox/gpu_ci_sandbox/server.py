@@ -134,7 +134,7 @@ def _hang_up(connection: socket.socket) -> None:
 class Server:
     """`with Server(app) as server: … server.url …`; HTTP/1.1 on 127.0.0.1, one thread a connection.
 
-    `port` 0 lets the system choose. An application with a `stop` method (`faults.Faults`) is told
+    `port` 0 lets the system choose. An application with a `stop` method (`faults.Faults`) is stopped
     first, so that requests which it holds back do not hold the server.
     """
 

@@ -1,4 +1,4 @@
-"""A clock that stands still until it is told to go on."""
+"""A clock that stands still until somebody moves it on."""
 
 from __future__ import annotations
 

@@ -237,7 +237,7 @@ class Box:
     name: str
 
     def inputs(self) -> dict[str, str]:
-        """Return what start and stop are told of it."""
+        """Return the inputs of start and stop that name it."""
         options = json.dumps({"user": self.name})
         return {
             "provider": "jarvislabs",
@@ -255,7 +255,7 @@ def forget_account(name: str) -> None:
         return
     program = shutil.which("userdel", path=SYSTEM_PROGRAMS) or "deluser"
     said = ""
-    # Whoever changes a user locks out all others for a moment.
+    # A change of one user locks all others out for a moment.
     for _ in every(0.1, Deadline.after(FORGET_SECONDS, SYSTEM_CLOCK)):
         done = subprocess.run([program, name], capture_output=True, text=True, check=False)
         if not done.returncode:

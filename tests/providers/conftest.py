@@ -14,7 +14,8 @@ import pytest
 from tests.fakes import FakeClock
 
 from gpu_ci.providers import Candidate, Order, Provider
-from gpu_ci.providers.ec2.ec2_provider import Ec2, Ec2Options
+from gpu_ci.providers.ec2.ec2_provider import Ec2
+from gpu_ci.providers.ec2.launch_request import Ec2Options
 from gpu_ci.providers.jarvislabs.jarvislabs_provider import JarvisLabs
 from gpu_ci.providers.jarvislabs.options import JarvisLabsOptions
 from gpu_ci.providers.local.local_provider import Local, LocalOptions

@@ -23,9 +23,9 @@ from gpu_ci.errors import (
 )
 from gpu_ci.model.machine import State
 from gpu_ci.providers import Candidate, Check, Order
-from gpu_ci.providers.ec2.ec2_provider import Ec2, Ec2Options
+from gpu_ci.providers.ec2.ec2_provider import Ec2
 from gpu_ci.providers.ec2.image import architecture
-from gpu_ci.providers.ec2.launch_request import USER_DATA_LIMIT, user_data
+from gpu_ci.providers.ec2.launch_request import USER_DATA_LIMIT, Ec2Options, user_data
 from gpu_ci.providers.ec2.places import split_region
 from gpu_ci.providers.ec2.quota import quota_of
 from gpu_ci_sandbox import faults as f

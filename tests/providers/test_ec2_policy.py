@@ -14,7 +14,8 @@ import pytest
 from gpu_ci.errors import CloudError
 from gpu_ci.providers import Candidate
 from gpu_ci.providers.ec2 import clients
-from gpu_ci.providers.ec2.ec2_provider import Ec2, Ec2Options
+from gpu_ci.providers.ec2.ec2_provider import Ec2
+from gpu_ci.providers.ec2.launch_request import Ec2Options
 from gpu_ci_sandbox import faults as f
 
 if TYPE_CHECKING:

@@ -253,7 +253,7 @@ def test_without_a_key_no_machine_is_made(user: User, real: Cloud, rule: f.Rule)
 def test_a_key_that_is_none(user: User) -> None:
     """Said without quoting it."""
     user.env["JL_SSH_KEY"] = "-----BEGIN sesame-----"
-    with pytest.raises(WrongRequest, match="JL_SSH_KEY is no private key") as caught:
+    with pytest.raises(WrongRequest, match="JL_SSH_KEY is not a private key") as caught:
         user.provider("vm").launch(order())
     assert "sesame" not in str(caught.value)
 

@@ -14,7 +14,7 @@ from tests.setup_uv.index import TARBALL, sha256, tarball
 
 from gpu_ci.errors import NotFetched, NotVerified
 from gpu_ci.setup_uv.download import shown
-from gpu_ci.setup_uv.offers import Offer
+from gpu_ci.setup_uv.offered_file import Offer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -134,7 +134,7 @@ def test_a_uv_that_fails_is_no_reason_to_empty_an_environment(project: Path) -> 
     (project / ".venv/kept").touch()
     (project / "uv.toml").write_text('required-version = "==0.0.1"\n')
     asked = inputs(project, activate_environment="true", python_version=">=3.9")
-    with pytest.raises(EnvironmentFailed, match=r"It stays unclear .* of Python >=3\.9: "):
+    with pytest.raises(EnvironmentFailed, match=r"It is unclear .* of Python >=3\.9: "):
         activate(asked, uv)
     assert activate(inputs(project, activate_environment="true"), uv).why == "kept as it was"
     assert (project / ".venv/kept").exists()
@@ -169,7 +169,7 @@ def test_one_of_another_python_is_made_anew(project: Path) -> None:
 def test_a_folder_that_is_no_environment_is_never_emptied(project: Path, choice: str) -> None:
     """`venv-path: .` would remove the checkout under an older uv."""
     asked = inputs(project, activate_environment=choice, venv_path=".")
-    with pytest.raises(EnvironmentFailed, match="is not empty and no virtual environment"):
+    with pytest.raises(EnvironmentFailed, match="is not empty and is not a virtual environment"):
         activate(asked, commands(project))
     assert (project / "pyproject.toml").exists()
 

@@ -421,7 +421,7 @@ def test_a_bucket_of_another_user_spoils_a_cache(tmp_path: Path) -> None:
     (tmp_path / "note-v1").touch()  # no bucket
     assert cache_refusal(tmp_path, UID) == ""
     os.chown(tmp_path / "archive-v0", OTHER, OTHER)
-    assert cache_refusal(tmp_path, UID) == "has in it archive-v0 of another user"
+    assert cache_refusal(tmp_path, UID) == "holds archive-v0 of another user"
 
 
 def test_the_umask_stays_when_making_fails() -> None:

@@ -113,7 +113,7 @@ def test_the_machine_is_named_as_uvs_releases_name_it(
 def test_another_system_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not Linux: one sentence with the cure."""
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    with pytest.raises(EnvironmentBroken, match=r"made for Linux, and the machine runs Darwin\."):
+    with pytest.raises(EnvironmentBroken, match=r"needs Linux, but the machine runs Darwin\."):
         Host.read({})
 
 

@@ -113,7 +113,7 @@ def test_an_archive_of_a_checksum_is_kept_by_itself(tmp_path: Path) -> None:
 def test_one_that_does_not_run_here_is_not_kept(tmp_path: Path) -> None:
     """A uv for another libc or machine is a sentence with the cure, and nothing stays."""
     kept = Kept(folder=tmp_path)
-    with pytest.raises(NotFetched, match=r"uv 9\.1\.0 came, and does not run.*libc"):
+    with pytest.raises(NotFetched, match=r"The uv that came as 9\.1\.0 does not run.*libc"):
         kept.install("9.1.0", lambda folder: program(folder / "uv", b"#!/lib/ld-musl\n"))
     assert left(kept) == set()
 

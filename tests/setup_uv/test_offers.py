@@ -9,13 +9,15 @@ import pytest
 from tests.setup_uv.index import GNU, TARBALL, sha256
 
 from gpu_ci.errors import NotFetched
-from gpu_ci.setup_uv.offers import Market, Offer, Pinned, fits
+from gpu_ci.setup_uv.offers import Market, Pinned, fits
 from gpu_ci.setup_uv.version_wanted import parse
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.setup_uv.conftest import Machine
+
+    from gpu_ci.setup_uv.offered_file import Offer
 
 PINNED = "9.5.0"
 AARCH64 = "manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64"
@@ -152,7 +154,7 @@ def test_an_odd_list_has_nothing(machine: Machine, files: str) -> None:
 def test_a_page_that_is_no_list_is_said(machine: Machine, page: bytes) -> None:
     """An index without JSON, or a login page, is named as that."""
     machine.index.pages["/simple/uv/"] = page
-    with pytest.raises(NotFetched, match="in another shape than that of an index"):
+    with pytest.raises(NotFetched, match="does not answer with an index"):
         offered(machine, "latest")
 
 

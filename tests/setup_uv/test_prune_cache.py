@@ -213,7 +213,7 @@ def test_the_time_is_limited_and_the_next_job_goes_on(machine: Machine) -> None:
     machine.install(*NAMES)
     left = machine.cache / prune_cache.ASIDE
     done = prune(machine.cache, 1 / 1000, Deadline.after(60, SlowSince(left)))
-    assert (done.removed, done.why) == (3, "the time was up, so that the next job removes the rest")
+    assert (done.removed, done.why) == (3, "the time was up, so the next job removes the rest")
     assert machine.kept() == []
     assert [*left.rglob("*.bin")]
     machine.install("first")

@@ -1,11 +1,11 @@
 """Runs a user's workflow file under act, with the sandbox in GitHub's place and this machine rented.
 
 act executes every step itself, on this machine and as its user, and it skips a job whose `runs-on`
-it was not told about. So a copy of the workflow runs (`act_copy.py` lists its changes), in which a
+it does not know. So a copy of the workflow runs (`workflow_copy.py` lists its changes), in which a
 job for a rented machine first queues a job with its real label in the sandbox and goes on only when
 the runner that start brought up has begun that one; it lets the runner go at the end. What start
 and stop meet is therefore real: registration, queue, runner process, busy and idle, and the run's
-jobs. What is not: the steps of that job run beside the runner, not in it; and act goes in stages, so
+jobs. What is not: the steps of that job run next to the runner, not in it; and act goes in stages, so
 a job begins when everything that comes before its stage is over, not only what it needs.
 """
 
@@ -54,7 +54,7 @@ SHOWN_COMMANDS: Final = {"error", "warning", "notice"}
 
 
 def demo_workflow(file: Path) -> None:
-    """Run a workflow file and tell what happened.
+    """Run a workflow file and report what happened.
 
     Raises BadInputs when act cannot run it, EnvironmentBroken without act, DemoFailed when a job
     failed or anything was left behind.
@@ -242,7 +242,7 @@ class Watch:
         self.records.step(job, told)
         if told.get("command") in SHOWN_COMMANDS:
             self.records.annotate(job, told)
-        # What a step inside of an action writes is told again for the action's own step.
+        # What a step inside an action writes is repeated for the action's own step.
         if told.get("command") == "summary" and len(told.get("stepID", [])) == 1:
             before = self.outcome.summaries.get(job, "")
             self.outcome.summaries[job] = before + told["content"]
@@ -263,7 +263,7 @@ class Watch:
 
 
 def _read(line: str) -> dict[str, Any]:
-    """Return what a line tells; nothing if it is for people."""
+    """Return what a line says as data; nothing if it is for people."""
     try:
         told = json.loads(line)
     except ValueError:

@@ -62,7 +62,7 @@ def enter_rented(labels: list[str]) -> None:
             "runs-on is empty: the job that should have set it did not. Nothing would run this."
         )
     if os.environ.get("GITHUB_RUN_ATTEMPT", "1") == "1":
-        check_runner(labels)  # in a later attempt a job beside this one may bring it
+        check_runner(labels)  # in a later attempt a job next to this one may bring it
     end = Path(given("ENDS")) / uuid.uuid4().hex
     order = {
         "run": int(given("RUN")),

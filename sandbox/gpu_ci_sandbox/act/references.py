@@ -25,7 +25,7 @@ LEVELS: Final = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """A repository at a ref, as act is told it, and the folder that it is read from here.
+    """A repository at a ref, as act gets it, and the local folder that it is read from.
 
     `shipped` says that it is this library.
     """

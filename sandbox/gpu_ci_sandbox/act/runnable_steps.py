@@ -33,11 +33,11 @@ LEFT_OUT: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a copy will run: what its steps are told.
+    """Where a copy will run, as its steps see it.
 
     `actions` is this library's checkout, `tree` the repository that the workflow is in; `options`
     are the local provider's; `gpus` "" leaves the workflow's own number; `python` and `script` run
-    `act_job.py`; `env` is what that script reads.
+    `job_steps.py`; `env` is what that script reads.
     """
 
     actions: Path

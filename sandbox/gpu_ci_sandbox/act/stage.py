@@ -50,7 +50,7 @@ class Trigger:
 
     `event` is by default the first that the workflow listens to and the demo can send, `payload` what
     GitHub would write to the event's file, `inputs` those of a workflow_dispatch, `env` what the
-    runner would set besides. In an attempt after the first the jobs in `kept` are not run again.
+    runner would set as well. In an attempt after the first the jobs in `kept` are not run again.
     """
 
     event: str = ""

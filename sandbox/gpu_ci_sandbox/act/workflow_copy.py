@@ -2,13 +2,13 @@
 
 No I/O but reading actions and workflows. What is changed, and nothing else:
 
-* every job asks for one label, `this-machine`, which act is told about;
-* every job gets a first and a last step (`act_job.py`) that keep the sandbox's record of it; in a
+* every job asks for one label, `this-machine`, which act knows;
+* every job gets a first and a last step (`job_steps.py`) that keep the sandbox's record of it; in a
   job whose `runs-on` comes from another job's outputs they make the rented runner hold that job;
 * every job has as its name the path of its names (`job_steps.shown_name` reads it): act itself does
   not tell which call a job of a called workflow belongs to;
 * the actions of this library get the local provider, and lose what only a cloud knows;
-* steps that log in to a cloud, or keep files at GitHub, are left out (`act_steps.py`);
+* steps that log in to a cloud, or keep files at GitHub, are left out (`runnable_steps.py`);
 * `concurrency` is left out, which act does not keep and of which it does not know all;
 * one event triggers it, without filters.
 """
@@ -218,7 +218,7 @@ class _Rewriting:
         return declared
 
     def _env(self, job: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, str]:
-        """Return what the first and the last step are told."""
+        """Return the variables that the first and the last step read."""
         told = {
             **self.place.env,
             "PYTHON": self.place.python,

@@ -12,7 +12,7 @@ class Contents:
         self._commits: dict[str, dict[str, dict[str, bytes]]] = defaultdict(dict)
 
     def put(self, repository: str, commit: str, path: str, text: str | bytes) -> None:
-        """Have a file in a commit, beside what that has already."""
+        """Add a file to a commit, next to those that it has already."""
         data = text.encode() if isinstance(text, str) else text
         self._commits[repository].setdefault(commit, {})[path] = data
 

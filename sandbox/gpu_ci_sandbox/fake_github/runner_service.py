@@ -130,7 +130,7 @@ def message(seconds: float) -> ResponseReturnValue:
 def _news(runner_id: int) -> dict[str, Any] | None:
     runner = github().runners.get(runner_id)
     if runner is None:
-        return {}  # the caller looks again and is told that it no longer exists
+        return {}  # the caller looks again and learns that it no longer exists
     job = github().runs.job(runner.job_id) if runner.job_id is not None else None
     if job is None:
         return None

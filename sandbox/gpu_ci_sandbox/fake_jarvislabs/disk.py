@@ -53,7 +53,7 @@ class Disk:
 
     @property
     def programs(self) -> Path:
-        """A folder for PATH, with a `sudo` that runs its arguments as whoever calls it."""
+        """A folder for PATH, with a `sudo` that runs its arguments as its caller."""
         return self.folder / "programs"
 
     def make(self) -> None:

@@ -312,7 +312,7 @@ def list_scripts() -> ResponseReturnValue:
 
 @api.post("/scripts/add")
 def add_script() -> ResponseReturnValue:
-    """The answer does not tell the id: who wants to know it looks into the list."""
+    """The answer does not hold the id: clients find it in the list."""
     given = _query(Field("name", text, ""))["name"]
     _account().add_script(given, _uploaded())
     return _done()

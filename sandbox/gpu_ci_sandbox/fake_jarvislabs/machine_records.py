@@ -1,4 +1,4 @@
-"""What the stand-in for JarvisLabs knows of an account, and how it is told to behave."""
+"""What the stand-in for JarvisLabs knows of an account, and how it should behave."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Settings:
     GPUs comes with (200: a false flag), `balance_status` that for want of money (402 or 403).
     `flag` is how success is spelled, `flag_as_text` whether it is "True" instead of true.
     `refuse_pause`: pausing answers with a false flag. `fail_resume`: resuming ends in Failed.
-    `run_scripts`: startup scripts run; `script_environment` is what they see besides.
+    `run_scripts`: startup scripts run; `script_environment` is what they see as well.
     `on_running` is called with the machine's record when it has come to Running.
     """
 

@@ -1,7 +1,7 @@
 """The contract of a provider, the list of them all, and how one is made.
 
-A provider is one class, and `About` it. It knows its cloud and nothing of GitHub. In this package
-it is a folder whose `__init__` has the declaration alone, so that each step can read all of them;
+A provider is one class and its `About`. It knows its cloud and nothing of GitHub. In this package
+it is a folder whose `__init__` holds only the `About`, so that each step can read all of them;
 other packages name their class by an entry point. `docs/how-to/own-provider.md` shows both ways.
 """
 
@@ -30,7 +30,7 @@ MARKETS: Final[Mapping[str, Sequence[str]]] = {
     "spot": ("spot",),
     "spot-then-on-demand": ("spot", "on-demand"),
 }
-"""What the input `market` may be, and the markets that it means, in the order in which they are tried."""
+"""The values of the input `market`, and the markets that each of them tries, in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,7 @@ class Provider(Protocol):
 class Keeper(Provider, Protocol):
     """A provider that can keep a named machine between runs: pause it, and resume it.
 
-    Whoever calls `adopt`, `resume` or `pause`, or `launch` for a kept order, holds the machine's
+    The caller of `adopt`, `resume` or `pause`, or of `launch` for a kept order, holds the machine's
     lock (`gpu_ci.kept.lock`): no other run of this library touches it meanwhile.
     """
 
@@ -209,7 +209,7 @@ class Keeper(Provider, Protocol):
 PROVIDERS: Final[dict[str, About]] = {
     each.name: each for each in (ec2.ABOUT, jarvislabs.ABOUT, local.ABOUT)
 }
-"""The providers of this package. Every name that may be given is known by `provider_names`."""
+"""The providers of this package. `provider_names` knows those of other packages too."""
 
 
 def provider_names() -> list[str]:
@@ -225,7 +225,7 @@ def is_provider(name: str) -> bool:
 def about(name: str) -> About:
     """Return what a provider says about itself; one of another package is loaded for it.
 
-    Raises KeyError for a name that nobody has, EnvironmentBroken where it cannot be loaded.
+    Raises KeyError for an unknown name, EnvironmentBroken where it cannot be loaded.
     """
     return PROVIDERS[name] if name in PROVIDERS else provider_class(name).about
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Secret:
-    """What an environment variable carries that must not be shown.
+    """A secret that an environment variable carries.
 
-    The shipped workflows take it as a secret of the name `taken_as`, "" where none takes it.
-    `words` tell a user what it is. A cloud cannot be asked anything without one that is `required`;
-    the others are for some users only, or stand in for a login.
+    The shipped workflows take it as the secret `taken_as`, "" where none of them does. `words` tell
+    a user what it is. Without a `required` one the cloud answers nothing; the others are for some
+    users only, or stand in for a login.
     """
 
     taken_as: str = ""
@@ -35,7 +35,7 @@ class About:
     keeps: whether the class is a `Keeper`.
     secrets: each environment variable that may carry a secret of the cloud. Every step masks them.
     extra: the extra of this package that installs its SDK, "" where it needs none.
-    region_variables: the environment variables that name a region, the first that is set counts.
+    region_variables: the environment variables that name a region; the first that is set counts.
     default_region: what `gpu-ci init` writes where none of these is set, "" for no region.
     one_type: whether it has one type of machine, which nobody names.
     """
@@ -53,7 +53,7 @@ class About:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The variables without which the cloud cannot be asked anything."""
+        """The variables without which the cloud answers nothing."""
         return tuple(name for name, secret in self.secrets.items() if secret.required)
 
     @property

@@ -18,7 +18,7 @@ YOUNG_SECONDS: Final = 120.0
 
 
 class Defaults:
-    """What `Provider` asks for, where there are no zones and the cloud does not tell."""
+    """The answers to `Provider` of a cloud that has no zones and tells neither price nor log."""
 
     default_regions: Sequence[str] = ()
 

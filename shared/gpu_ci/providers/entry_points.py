@@ -24,7 +24,7 @@ KINDS: Final = (".dist-info", ".egg-info")
 
 
 def installed() -> Mapping[str, Sequence[EntryPoint]]:
-    """Return what other packages offer, by the provider's name; nothing of it is loaded yet."""
+    """Return the entry points of other packages by provider name; none of them is loaded yet."""
     return _installed(tuple(sys.path))
 
 
@@ -64,7 +64,7 @@ def _installed(path: tuple[str, ...]) -> Mapping[str, Sequence[EntryPoint]]:
 
 
 def _has_group(folder: str) -> bool:
-    """Say whether a package has the group; an archive on sys.path and what is not there have none."""
+    """Say whether a package in the folder has the group; archives and missing paths have none."""
     if not Path(folder).is_dir() or not os.access(folder or ".", os.R_OK | os.X_OK):
         return False
     names = os.listdir(folder or ".")  # noqa: PTH208 -- objects for each package cost a millisecond
@@ -81,6 +81,6 @@ def _broken(name: str, offer: EntryPoint, why: str) -> EnvironmentBroken:
     return EnvironmentBroken(
         f"The provider {name} of the package {_package(offer)} ({offer.value}) cannot be loaded: "
         f"{why}.",
-        f"Correct its entry point in the group {GROUP}, or install what it needs beside it "
+        f"Correct its entry point in the group {GROUP}, or install what it needs as well "
         "(GPU_CI_REQUIREMENTS names a requirements file).",
     )

@@ -1,7 +1,7 @@
-"""One line to a cloud's JSON API: the key in a header, what is tried again, how long it may take.
+"""A client for a cloud's JSON API: the key in a header, retries, time limits.
 
-A provider says in a `Service` what is its own, and calls `get` for what only reads and `send` for
-what may change something. The key is in no error: an exception of the HTTP library, which holds the
+A provider describes its API in a `Service`, and calls `get` for what only reads and `send` for what
+may change something. No error holds the key: an exception of the HTTP library, which holds the
 request, is never the cause of one that is raised here.
 """
 
@@ -35,22 +35,22 @@ T = TypeVar("T")
 CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
 TRIES: Final = 4
-# A limit that is to last longer than this is an error at once.
+# A rate limit that lasts longer than this is an error at once.
 LONGEST_PAUSE: Final = 60.0
 HURRY_SECONDS: Final = 2.0
-# Of what a cloud says, an error shows so many characters.
+# How many characters of a cloud's message an error shows.
 SHOWN: Final = 300
 BROKEN: Final = object()
-"""The answer to a call whose text is no JSON."""
+"""The answer to a call whose text is not JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cures:
     """What to do about each kind of refusal, in the cloud's own words and addresses.
 
-    network: about no answer. key: about a bad key. owner: about a key of another account. funds:
-    about a balance or limit. machine: about a machine that is not there. request: about a request
-    that the cloud does not take.
+    network: for no answer. key: for a bad key. owner: for a key of another account. funds: for a
+    balance or limit. machine: for a machine that is not there. request: for a request that the
+    cloud does not take.
     """
 
     network: str
@@ -63,7 +63,7 @@ class Cures:
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """An API and how it is asked.
+    """An API and how to call it.
 
     title: what people call the cloud, the subject of each error.
     root: its address, without a slash at the end.
@@ -83,7 +83,7 @@ class Service:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One request; `doing` says in words what for: "list the machines".
+    """One request; `doing` says in words what it is for: "list the machines".
 
     `region` is for an API with a host for each. `files` are sent as a form, by the field's name:
     (file name, content, media type); they may hold a registration, so they are never shown.
@@ -99,7 +99,7 @@ class Call:
 
 
 class Passing(CloudUnreachable):
-    """A trouble that may be over in a moment; `after` is how many seconds we are asked to wait."""
+    """A failure that may pass in a moment; `after` is how many seconds the server asks us to wait."""
 
     def __init__(self, what: str, cure: str, *, after: float = 0.0) -> None:
         super().__init__(what, cure)
@@ -108,7 +108,7 @@ class Passing(CloudUnreachable):
 
 @dataclass
 class Line:
-    """The API under one key; safe to use from several threads.
+    """The API, used with one key; safe to use from several threads.
 
     `hurried` makes each call give up soon, after one try; see `within_hurry`. A provider overrides
     `root` where each region has its host, `is_success` and `refusal` where the status does not say
@@ -129,7 +129,7 @@ class Line:
         region: str = "",
         query: Mapping[str, str | int] | None = None,
     ) -> Any:
-        """Read; tried again while nothing or nothing that means anything comes back."""
+        """Read, and try again as long as no meaningful answer comes back."""
         call = Call(verb="GET", path=path, doing=doing, region=region, query=query or {})
         pauses = growing(1.0, most=4.0)
         for left in reversed(range(1 if self.hurried else TRIES)):
@@ -145,8 +145,8 @@ class Line:
     def send(self, call: Call) -> Any:
         """Send once, and return the JSON of the answer, None for an empty one.
 
-        Raises CloudError. After CloudUnreachable it is not known whether the call was carried out:
-        look what came of it, and never send it again blindly.
+        Raises CloudError. After CloudUnreachable nobody knows whether the call was carried out:
+        look for its result, and never send it again blindly.
         """
         status, text, after = self._exchange(call)
         data = _parsed(text)
@@ -164,7 +164,7 @@ class Line:
         return status < HTTPStatus.MULTIPLE_CHOICES
 
     def refusal(self, call: Call, status: int, data: Any, after: float) -> CloudError:
-        """Return the error for an answer that is none of success; the key is not in the data."""
+        """Return the error for an answer that is not a success; the data does not hold the key."""
         return refusal(self.service, call.doing, status, data, after)
 
     def root(self, region: str) -> str:  # noqa: ARG002 -- for an API that has one for each region
@@ -204,7 +204,7 @@ class Line:
             return reply.status_code, text, _seconds(reply.headers.get("Retry-After"))
         except (requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL):
             failure: CloudError = WrongRequest(
-                f"{service.root_variable} is no address.",
+                f"{service.root_variable} is not an address.",
                 "Leave it out, or give the API's root with https://.",
             )
         except requests.RequestException as error:
@@ -219,7 +219,7 @@ class Line:
         raise failure  # out here it has no cause, which would hold the request and its key
 
     def _timeout(self) -> tuple[float, float]:
-        """In a hurry, half of the time: most things take a look and a call."""
+        """In a hurry, half of the time each: most tasks take a look and a call."""
         return (HURRY_SECONDS / 2,) * 2 if self.hurried else (CONNECT_SECONDS, READ_SECONDS)
 
     def _key(self) -> str:
@@ -229,7 +229,7 @@ class Line:
         return key
 
     def _session(self) -> requests.Session:
-        """Return this thread's own."""
+        """Return this thread's own session."""
         import requests  # noqa: PLC0415 -- a provider that is not used loads nothing
 
         if not hasattr(self._local, "session"):
@@ -253,7 +253,7 @@ class _Header:
 
 
 def refusal(service: Service, doing: str, status: int, data: Any, after: float = 0.0) -> CloudError:
-    """Return the error for an answer that is none of success, by its status."""
+    """Return the error for an answer that is not a success, by its status."""
     what = refused(service, doing, status, data)
     if may_pass(status):
         return Passing(what, service.cures.network, after=after)
@@ -285,7 +285,7 @@ def by_status(what: str, status: int, cures: Cures) -> CloudError:
         case 404:
             return NoSuchMachine(what, cures.machine)
         case _ if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
-            return CloudUnreachable(what, cures.network)  # sent elsewhere: not the API
+            return CloudUnreachable(what, cures.network)  # a redirect: this is not the API
         case _:
             return WrongRequest(what, cures.request)
 
@@ -328,7 +328,7 @@ def _parsed(text: str) -> Any:
 
 
 def _without(data: Any, key: str) -> Any:
-    """Return the same answer without the key, should it be quoted in it."""
+    """Return the same answer without the key, in case the cloud quotes it."""
     return data if data is BROKEN else json.loads(json.dumps(data).replace(key, "***"))
 
 

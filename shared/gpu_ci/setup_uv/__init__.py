@@ -1,4 +1,4 @@
-"""The order of events of setting uv up."""
+"""Sets uv up, step by step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PRUNE_SECONDS: Final = 30.0
 
 
 def setup_uv(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
-    """Choose folders, get the uv that is wanted, and tell later steps; then Python, environment, sync.
+    """Choose folders, get the wanted uv, and tell later steps; then Python, environment, sync.
 
     Raises GpuCiError with the cure when later steps could not work.
     """
@@ -90,7 +90,7 @@ def _obtaining(
 
 @dataclass(kw_only=True)
 class Setup:
-    """What is set up, from the uv that won on; `own` is where this program's own environment lies."""
+    """What follows once a uv is chosen; `own` is the folder of this program's own environment."""
 
     inputs: SetupUvInputs
     host: Host
@@ -111,7 +111,7 @@ class Setup:
         self.exports.path.append(str(self._bin()))
 
     def _bin(self) -> Path:
-        """Return the folder with this uv for PATH: not where a foreign one lies beside a Python."""
+        """Return the folder with this uv for PATH: never one where a foreign uv lies next to a Python."""
         if self.uv.path.is_relative_to(self.folders.uvs):
             return self.uv.path.parent
         return link(self.uv, self.folders.bin)
@@ -124,13 +124,13 @@ class Setup:
         )
 
     def python(self) -> None:
-        """Provide the Python that was asked for; without one uv chooses, as it does by itself."""
+        """Provide the Python that was asked for; without one, leave the choice to uv."""
         if asked := self.inputs.python_version:
             self.found = provide(asked, self._commands(), workflow_commands.say)
             self.exports.variables["UV_PYTHON"] = asked
 
     def environment(self) -> None:
-        """Activate the environment and fill it, as far as that was asked for."""
+        """Activate the environment and fill it, as far as the inputs ask for that."""
         inputs, variables = self.inputs, self.exports.variables
         if inputs.venv_path:  # elsewhere than uv would look for the project's environment
             variables[PROJECTS] = str(place(inputs, self._commands()))
@@ -151,7 +151,7 @@ class Setup:
         self.about_venv = f"{self.about_venv}, in step with the lock".removeprefix(", ")
 
     def _look_at_python(self) -> None:
-        """Tell of the Python that later steps get, which an environment that was kept may decide."""
+        """Find out which Python later steps get: an environment that was kept may decide that."""
         if self.venv or not self.found:
             got = chosen(self._commands(), self.venv)
             same = self.found and got and self.found.version == got.version
@@ -191,13 +191,13 @@ class Setup:
             f"Cache: {folders.cache}, {kept}.",
             f"Written to: {', '.join(map(str, written))}.",
             *(
-                f"Of the machine, not of the workflow, and so emptied: {text}."
+                f"Emptied, since the machine has set it and not the workflow: {text}."
                 for text in self.exports.silenced
             ),
         ]
 
     def prune(self) -> None:
-        """Keep the cache below its size; what is left of it is no reason to fail."""
+        """Keep the cache below its limit; a cache that stays too big is no reason to fail."""
         if not self.inputs.cache_max_gb:
             return
         deadline = Deadline.after(PRUNE_SECONDS, self.clock)

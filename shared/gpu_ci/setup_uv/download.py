@@ -1,4 +1,4 @@
-"""Downloads with patience, and never trusts what came before its checksum was seen."""
+"""Downloads with retries, and trusts nothing before its checksum has been checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from gpu_ci.runtime.clock import Deadline
-    from gpu_ci.setup_uv.offers import Offer
+    from gpu_ci.setup_uv.offered_file import Offer
 
 TRIES: Final = 4
 CONNECT_SECONDS: Final = 10.0
@@ -41,7 +41,7 @@ CURE: Final = (
     "give `mirror`, or install uv on the machine: one on PATH that will do is used."
 )
 PASSING: Final = {408, 425, 429, 500, 502, 503, 504}
-# A tarball must come as it is, though a server may take its compression for one of the transport.
+# A tarball must come as it is, but a server may mistake its compression for the transport's.
 AS_IT_IS: Final = {"Accept-Encoding": "identity"}
 ZIPPED: Final = {"Accept-Encoding": "gzip"}
 FROM_THE_NETWORK: Final = (requests.RequestException, urllib3.exceptions.HTTPError)
@@ -69,9 +69,10 @@ class Fetcher:
         if got != wanted:
             to.unlink()
             raise NotVerified(
-                f"What came from {shown(offer.url)} has the SHA-256 {got}, and must have {wanted}; it "
-                "was not used.",
-                "Run it again; if it stays so, a proxy changes downloads, or checksum is not this file's.",
+                f"What came from {shown(offer.url)} has the SHA-256 {got} instead of {wanted}, so it was "
+                "not used.",
+                "Run it again. If that does not help, a proxy changes downloads, or checksum is not this "
+                "file's.",
             )
 
     def json(self, url: str, headers: Mapping[str, str], key: str) -> list[Mapping[str, Any]]:
@@ -83,12 +84,10 @@ class Fetcher:
         )
         if isinstance(found, list):
             return [each for each in found if isinstance(each, dict)]
-        raise NotFetched(
-            f"{shown(url)} answers in another shape than that of an index in JSON (PEP 691).", CURE
-        )
+        raise NotFetched(f"{shown(url)} does not answer with an index in JSON (PEP 691).", CURE)
 
     def _sidecar(self, offer: Offer) -> str:
-        """Return the checksum that a file beside the download has for it, "" if it has none."""
+        """Return the checksum that a file next to the download has for it, "" if it has none."""
         if not offer.sidecar:
             return ""
         told = self._insist(
@@ -102,7 +101,7 @@ class Fetcher:
     def _insist(
         self, url: str, use: Callable[[requests.Response], Any], headers: Mapping[str, str]
     ) -> Any:
-        """Ask and use the answer, again while only time can help. Raises NotFetched."""
+        """Ask and use the answer; try again as long as that may help. Raises NotFetched."""
         pauses = growing(0.5)
         for left in reversed(range(TRIES)):
             try:
@@ -150,14 +149,14 @@ class Fetcher:
         return digest.hexdigest()
 
     def _parts(self, answer: requests.Response) -> Iterator[bytes]:
-        """Yield what comes when it comes, so that the deadline holds for a byte a minute too."""
+        """Yield data as it arrives, so that the deadline holds even at a byte a minute."""
         while part := answer.raw.read1(PART, decode_content=False):
             if self.deadline.passed():
                 raise requests.Timeout("it trickles")
             yield part
 
     def _whole(self, answer: requests.Response, most: int) -> bytes:
-        """Return all of an answer, unzipped. Raises NotFetched if it has more bytes than that."""
+        """Return all of an answer, unzipped. Raises NotFetched if it has more than `most` bytes."""
         data = bytearray()
         for part in self._parts(answer):
             data += part
@@ -194,10 +193,10 @@ def _listed(data: bytes, key: str) -> Any:
 
 
 def _passes(error: Exception) -> bool:
-    """Say whether trying again may help: not where the server says no, or the address is none.
+    """Say whether trying again may help: not where the server says no, or the address is bad.
 
-    Nor where a firewall swallows everything: the system itself has tried often until then, and
-    another source may be in reach.
+    Nor where a firewall swallows everything: by then the system itself has tried often, and another
+    source may be in reach.
     """
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code in PASSING
@@ -206,7 +205,7 @@ def _passes(error: Exception) -> bool:
 
 
 def _asked_pause(error: Exception) -> float:
-    """Return for how many seconds the server wants to be left alone, as far as that is bearable."""
+    """Return how many seconds the server asks us to wait, LONGEST_PAUSE at most."""
     if not isinstance(error, requests.HTTPError) or error.response is None:
         return 0.0
     told = error.response.headers.get("Retry-After", "")

@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from gpu_ci.inputs.setup_uv_inputs import SetupUvInputs
     from gpu_ci.setup_uv.run_uv import Commands
 
-# What says already how the lock is to be treated: options of uv sync, and variables.
+# What already says how to treat the lock: options of uv sync, and variables.
 ABOUT_THE_LOCK: Final = (
     "--frozen", "--no-frozen", "--locked", "--upgrade", "-U", "--upgrade-package", "-P",
     "--upgrade-group", "--script",
 )  # fmt: skip
 PROJECTS: Final = "UV_PROJECT_ENVIRONMENT"
 LOCK_VARIABLES: Final = ("UV_LOCKED", "UV_FROZEN")
-# What uv makes of an environment before its pyvenv.cfg; the first of them comes first.
+# What uv makes in an environment before its pyvenv.cfg; CACHEDIR.TAG comes first.
 BEGUN: Final = ("CACHEDIR.TAG", ".gitignore", ".lock", "bin", "lib", "lib64")
-# How a program does not start that is not there, or whose loader is not, or that is another machine's.
+# How a program fails to start that is missing, lacks its loader, or is for another kind of machine.
 GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOEXEC)
 VENV_SECONDS: Final = 600.0  # uv may download a Python for it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """A virtual environment, and in words why it is as it is."""
+    """A virtual environment, and why it is as it is, in words."""
 
     folder: Path
     why: str
 
 
 def place(inputs: SetupUvInputs, uv: Commands) -> Path:
-    """Return where the environment to activate is, or will be, without `..` in it, as uv tells it."""
+    """Return where the environment to activate is, or will be, without `..` in it, as uv prints it."""
     told = uv.env.get(PROJECTS) or ".venv"
     folder = inputs.folder("venv-path") or inputs.working_directory / told
     return Path(os.path.normpath(folder))
@@ -65,7 +65,7 @@ def activate(inputs: SetupUvInputs, uv: Commands) -> Environment:
 
 
 def _why_anew(inputs: SetupUvInputs, folder: Path, uv: Commands) -> str:
-    """Return why the environment is to be made, "" if the one that is there will do."""
+    """Return why a new environment is needed, "" if the existing one will do."""
     if not (folder / "pyvenv.cfg").is_file():
         return "there was none"
     if inputs.activate_environment == "clear":
@@ -78,9 +78,9 @@ def _why_anew(inputs: SetupUvInputs, folder: Path, uv: Commands) -> str:
 
 
 def _runs(folder: Path, uv: Commands) -> bool:
-    """Say whether an environment's Python answers: a machine's may have gone, or changed, since.
+    """Say whether an environment's Python answers: the machine's may have gone, or changed, since.
 
-    Raises EnvironmentFailed where that stays unclear: what one holds is not lost to a slow disk.
+    Raises EnvironmentFailed where that stays unclear: a slow disk must not cost an environment.
     """
     try:
         done = uv.ask(folder / "bin" / "python", "")
@@ -95,15 +95,15 @@ def _runs(folder: Path, uv: Commands) -> bool:
 
 def _unclear(folder: Path, why: str) -> EnvironmentFailed:
     return EnvironmentFailed(
-        f"The Python of {folder} does not answer, and may be there all the same: {why}.",
+        f"The Python of {folder} does not answer, but may still be there: {why}.",
         "Run the job again, or set activate-environment to clear.",
     )
 
 
 def _make_room(folder: Path) -> None:
-    """Remove what a uv that was ended had begun. Raises EnvironmentFailed where more would go.
+    """Remove what a killed uv had begun. Raises EnvironmentFailed where anything else would go too.
 
-    Newer uvs refuse themselves to clear what is no environment, older ones empty the folder.
+    Newer uvs themselves refuse to clear what is not an environment; older ones empty the folder.
     """
     if not folder.is_dir() or (folder / "pyvenv.cfg").is_file():
         return
@@ -112,7 +112,7 @@ def _make_room(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     elif names:
         raise EnvironmentFailed(
-            f"{folder} is not empty and no virtual environment, so none was made in it.",
+            f"{folder} is not empty and is not a virtual environment, so none was made in it.",
             "Correct venv-path, or remove the folder.",
         )
 
@@ -120,7 +120,7 @@ def _make_room(folder: Path) -> None:
 def sync(inputs: SetupUvInputs, uv: Commands, say: Callable[[str], None]) -> None:
     """Install what the project locks, compiled. Raises BadInputs, EnvironmentFailed."""
     arguments = ["sync", *sync_arguments(inputs.sync, uv)]
-    # For this one call: with it each later `uv run` would look at every file again.
+    # For this one call: if it stayed set, each later `uv run` would look at every file again.
     compiling = {"UV_COMPILE_BYTECODE": uv.env.get("UV_COMPILE_BYTECODE", "1")}
     if code := uv.having(compiling).show(*arguments, say=say):
         raise EnvironmentFailed(
@@ -131,7 +131,7 @@ def sync(inputs: SetupUvInputs, uv: Commands, say: Callable[[str], None]) -> Non
 
 
 def sync_arguments(text: str, uv: Commands) -> list[str]:
-    """Return the arguments as a shell would split them, but for no shell; `true` is none of them.
+    """Return the arguments, split as a shell would, though no shell runs; `true` stands for none.
 
     The lock is taken as it is, unless they or the job's variables say otherwise. Raises BadInputs.
     """
@@ -146,6 +146,6 @@ def sync_arguments(text: str, uv: Commands) -> list[str]:
 
 
 def synced(uv: Commands) -> Path | None:
-    """Return the environment that uv has put the project in: at its root, or where it is told to."""
+    """Return the environment that uv has put the project in: at its root, or where variables say."""
     done = uv.run("run", "--no-sync", "python", "-I", "-c", "import sys; print(sys.prefix)")
     return None if done.returncode else Path(done.stdout.strip())

@@ -26,7 +26,7 @@ LONGEST_ANSWER: Final = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Uv:
-    """A uv that runs here, by its absolute path; `where` says in words how it came here."""
+    """A uv that runs here, by its absolute path; `where` says in words where it is from."""
 
     path: Path
     version: Version
@@ -34,7 +34,7 @@ class Uv:
 
     @property
     def uvx(self) -> Path | None:
-        """Return the uvx beside it, None where there is none."""
+        """Return the uvx next to it, None where there is none."""
         beside = self.path.with_name("uvx")
         return beside if os.access(beside, os.X_OK) else None
 
@@ -42,8 +42,8 @@ class Uv:
 def on_path(host: Host, ours: Path) -> Iterator[Uv]:
     """Yield the uvs on the job's PATH, in its order, each by its absolute path.
 
-    Not those in `ours`, which a former step put there, nor one in a virtual environment: that may be
-    synced or made anew, with its uv.
+    Skips those in `ours`, which an earlier step put there, and those in a virtual environment, which
+    may be synced or made anew, with its uv.
     """
     for folder in dict.fromkeys(_folders(host)):
         if _is_in(folder, ours) or _is_environments(folder):
@@ -69,7 +69,7 @@ def _is_environments(folder: Path) -> bool:
 
 
 def ask_version(path: Path) -> Version | None:
-    """Return what a uv says that it is, None if it does not run: for another machine, or no uv."""
+    """Return the version that a uv reports, None if it does not run here or is not a uv."""
     try:
         found = re.match(r"uv (\S+)\s", _answer(path))
         return Version(found[1]) if found else None
@@ -78,7 +78,7 @@ def ask_version(path: Path) -> Version | None:
 
 
 def _answer(path: Path) -> str:
-    """Return the first line that a program says, "" if it fails or is not done in time. Raises OSError."""
+    """Return the first line that a program prints, "" if it fails or is not done in time. Raises OSError."""
     with subprocess.Popen(
         [path, "--version"],
         stdin=subprocess.DEVNULL,
@@ -99,7 +99,7 @@ def _answer(path: Path) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End all that a program started: the number is its own until it is waited for."""
+    """End all that a program started: its process id cannot be reused until it is waited for."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 

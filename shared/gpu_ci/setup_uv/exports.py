@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from gpu_ci.setup_uv.folders import Folders
     from gpu_ci.setup_uv.host import Host
 
-# What a machine's own set-up leaves in every job, and uv or its Pythons would heed. Empty is as good
-# as unset to both.
+# What a machine's own set-up leaves in every job, and uv or its Pythons would heed. Both treat empty
+# as unset.
 MISLEADING: Final = ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONPATH", "PYTHONHOME")
 
 
@@ -38,7 +38,7 @@ class Exports:
             "UV_TOOL_BIN_DIR": str(folders.tool_bin),
         }
         self.path.append(str(folders.tool_bin))
-        # uv would copy all the same, and warn; how to link may have been decided by others, though.
+        # uv would copy anyway, and warn; but somebody else may have chosen how to link.
         if folders.copies and not self.host.job.get("UV_LINK_MODE"):
             self.variables["UV_LINK_MODE"] = "copy"
         if self.host.home and self.host.home_is_new:
@@ -53,7 +53,7 @@ class Exports:
                 self.silenced.append(f"{name}={told}")
 
     def activate(self, folder: Path) -> None:
-        """Make a virtual environment the one of later steps."""
+        """Make later steps use a virtual environment."""
         self.variables["VIRTUAL_ENV"] = str(folder)
         self.path.append(str(folder / "bin"))
 

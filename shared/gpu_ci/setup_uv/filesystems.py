@@ -13,7 +13,7 @@ NETWORKED: Final = {
     "9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs3", "nfs4",
     "smb3", "smbfs", "vboxsf", "virtiofs", "wekafs",
 }  # fmt: skip
-# All others that are served by a program are clouds' buckets and the like.
+# All other file systems that a program serves are cloud buckets and the like.
 LOCAL_FUSE: Final = {
     "fuse.bindfs", "fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.ntfs-3g", "fuse.unionfs",
 }  # fmt: skip
@@ -22,7 +22,7 @@ MOUNTS: Final = Path("/proc/self/mountinfo")
 
 @dataclass(frozen=True, kw_only=True)
 class Mount:
-    """Where a file system hangs in the tree, and its type; both "" if unknown."""
+    """Where a file system is mounted, and its type; both "" if unknown."""
 
     point: str = ""
     kind: str = ""
@@ -33,7 +33,7 @@ def mount_of(folder: Path, mounts: Path = MOUNTS) -> Mount:
     place = str(nearest(folder).resolve())
     found = Mount()
     for mount in _mounts(mounts):
-        # Of two on one point the later one hides the former.
+        # Of two mounts on one point, the later hides the earlier.
         if _is_in(place, mount.point) and len(mount.point) >= len(found.point):
             found = mount
     return found

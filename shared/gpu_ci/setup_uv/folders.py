@@ -1,4 +1,4 @@
-"""Where uv keeps what: each folder is tried by writing, and all are named together."""
+"""The folders of uv: each is tested by writing to it, and later steps get all of them together."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # The buckets of uv's cache have a version in their names: wheels-v5, archive-v0 …
 BUCKETS: Final = "*-v[0-9]*"
-# What is unpacked and ready to be linked; the other buckets alone spare nobody a download.
+# What is unpacked and ready to be linked; the other buckets alone save no download.
 PACKAGES: Final = "archive-v[0-9]*/*"
-# What uv locks in each of its folders; one that root left there cannot be opened.
+# What uv locks in each of its folders; it cannot open one that root left there.
 LOCK: Final = ".lock"
 TEMPORARY: Final = (Path("/var/tmp"), Path("/tmp"))  # noqa: S108 -- only a folder of our own in them is used
 # The runner makes this home anew for each job that runs in a container.
@@ -42,7 +42,7 @@ class Folders:
     """Absolute paths; `bin` holds links to the uv that won, and `uvs` the kept ones by version.
 
     `cache_is_kept` says that the next job on this machine finds the cache again, `cache_was_there`
-    that this one did; `copies` that nothing can be linked from it into the environment. `notes`
+    that this one did; `copies` that uv cannot link from it into the environment. `notes`
     says why a folder is not the usual one.
     """
 
@@ -63,9 +63,9 @@ class Choosing:
     """Chooses the folders for one job, each the first that can be written by this user alone.
 
     What stays on the machine goes to the user's home, or to the runner's tool cache where there is
-    no home to write in, or to a folder of the user's own in /var/tmp; at last to the job's temporary
-    folder, which the runner empties. What is on a network's file system comes after all others, but
-    for what an input names.
+    no home to write in, or to a folder of the user's own in /var/tmp; as a last resort to the job's
+    temporary folder, which the runner empties. Network file systems come last, unless an input
+    names one.
     """
 
     inputs: SetupUvInputs
@@ -73,7 +73,7 @@ class Choosing:
     notes: list[str] = field(default_factory=list)
 
     def folders(self) -> Folders:
-        """Choose, and make them. Raises NoFolder when one cannot be had anywhere."""
+        """Choose and make them. Raises NoFolder when no place for one is left."""
         self._note_home()
         cache = self._first("the cache", self._caches(), "cache-local-path", cache_refusal)
         own = self._first("uv itself", self._data("gpu-ci"))
@@ -105,17 +105,17 @@ class Choosing:
             yield asked
             if os.access(asked, os.W_OK):  # a disk that is there for caches, but belongs to root
                 yield asked / self._own
-        yield from self._told_of_user("XDG_CACHE_HOME", "uv")
+        yield from self._named_by_user("XDG_CACHE_HOME", "uv")
         yield from self._at_home(".cache", "uv")
         yield from self._beside_home("cache")
 
     def _data(self, what: str) -> Iterator[Path]:
-        yield from self._told_of_user("XDG_DATA_HOME", "uv", what)
+        yield from self._named_by_user("XDG_DATA_HOME", "uv", what)
         yield from self._at_home(".local", "share", "uv", what)
         yield from self._beside_home("data", what)
 
     def _pythons(self) -> Iterator[Path]:
-        yield from self._told_of_uv("UV_PYTHON_INSTALL_DIR")
+        yield from self._named_by_uv("UV_PYTHON_INSTALL_DIR")
         yield from self._data("python")
 
     def _tools(self) -> Iterator[Path]:
@@ -124,7 +124,7 @@ class Choosing:
 
     def _tool_bins(self) -> Iterator[Path]:
         yield from self._asked("tool-bin-dir", "UV_TOOL_BIN_DIR")
-        yield from self._told_of_user("XDG_BIN_HOME")
+        yield from self._named_by_user("XDG_BIN_HOME")
         yield from self._at_home(".local", "bin")
         yield from self._data("tool-bin")
 
@@ -157,15 +157,15 @@ class Choosing:
         """Yield what an input asks for, then what the variable does."""
         if asked := self.inputs.folder(name):
             yield asked
-        yield from self._told_of_uv(variable)
+        yield from self._named_by_uv(variable)
 
-    def _told_of_uv(self, variable: str) -> Iterator[Path]:
-        """Yield the folder that a variable of uv's names, for one place: uv itself asks each step's."""
+    def _named_by_uv(self, variable: str) -> Iterator[Path]:
+        """Yield the folder that one of uv's variables names, resolved once: uv resolves it in each step."""
         if told := self.host.job.get(variable, ""):
             yield self.inputs.working_directory / told
 
-    def _told_of_user(self, variable: str, *below: str) -> Iterator[Path]:
-        """Yield what a user's variable names, but not for root where it is another user's still:
+    def _named_by_user(self, variable: str, *below: str) -> Iterator[Path]:
+        """Yield the folder that a user's variable names. Root skips one that is another user's:
         what root makes there would be in that user's way."""
         for folder in self._named_by(variable, *below):
             if self.host.uid != ROOT_UID or nearest(folder).stat().st_uid == ROOT_UID:
@@ -215,7 +215,7 @@ class Choosing:
         )
 
     def _note(self, what: str, tried: list[Path], against: Mapping[Path, str], last: str) -> None:
-        """Say why those before the last one are not used, and what is to be said against that one."""
+        """Note why those before the last one are not used, and what speaks against that one."""
         for folder in filter(against.__contains__, tried):
             so = last if folder == tried[-1] else "it is not used"
             self.notes.append(f"{folder} {against[folder]}: {so} for {what}.")
@@ -226,26 +226,26 @@ def _far(folder: Path) -> str:
 
 
 def cache_refusal(folder: Path, uid: int) -> str:
-    """Return why a folder cannot be uv's cache: each bucket in it is tried as well.
+    """Return why a folder cannot be uv's cache: each bucket in it is tested as well.
 
-    Hard links to files of others are forbidden, so a bucket must belong to this very user.
+    Hard links to files of other users are forbidden, so a bucket must belong to this very user.
     """
     if why := refusal(folder, uid):
         return why
     try:
         for each in filter(Path.is_dir, folder.glob(BUCKETS)):
             if each.stat().st_uid != uid:
-                return f"has in it {each.name} of another user"
+                return f"holds {each.name} of another user"
             _try(each)
     except OSError as error:
-        return f"has in it what cannot be written ({error.strerror})"
+        return f"holds something that cannot be written ({error.strerror})"
     return ""
 
 
 def refusal(folder: Path, uid: int) -> str:
-    """Return why a folder cannot be used, "" if it can; it is made if it is not there.
+    """Return why a folder cannot be used, "" if it can; make it if it is not there.
 
-    One that others may write in could be filled by them with programs for us.
+    Others could put programs for us into a folder that they may write in.
     """
     try:
         if why := _danger(folder, uid) or _shortage(folder):
@@ -275,7 +275,7 @@ def _danger(folder: Path, uid: int) -> str:
 
 
 def _writers(found: os.stat_result, uid: int) -> str:
-    """Return who besides the owner may write in a folder, "" if nobody else may."""
+    """Return who other than the owner may write in a folder, "" if nobody else may."""
     if found.st_mode & stat.S_IWOTH:
         return "everybody"
     by_group = found.st_mode & stat.S_IWGRP and not _is_alone_in(found.st_gid, uid)
@@ -285,7 +285,7 @@ def _writers(found: os.stat_result, uid: int) -> str:
 def _is_alone_in(gid: int, uid: int) -> bool:
     """Say whether a group is the user's own, as many systems make one for each user, or root's.
 
-    Its members alone do not tell: those whose first group it is are not among them.
+    Its list of members is not enough: it leaves out those whose primary group it is.
     """
     try:
         group, user = grp.getgrgid(gid), pwd.getpwuid(uid).pw_name
@@ -297,13 +297,13 @@ def _is_alone_in(gid: int, uid: int) -> bool:
 def _shortage(folder: Path) -> str:
     disk = os.statvfs(nearest(folder))
     free = disk.f_bavail * disk.f_frsize
-    if disk.f_blocks and free < ROOM:  # some file systems tell no size at all
+    if disk.f_blocks and free < ROOM:  # some file systems report no size at all
         return f"has no room ({free // KB:,} kB free)"
     return ""
 
 
 def _strangeness(folder: Path, uid: int) -> str:
-    """Return why a folder that is there is not ours; root's is, as a disk's uppermost often is."""
+    """Return why an existing folder is not ours. Root's are: the top of a disk is often root's."""
     found = folder.stat()
     if found.st_uid not in {uid, ROOT_UID}:
         return f"belongs to another user ({found.st_uid})"
@@ -316,7 +316,7 @@ def _strangeness(folder: Path, uid: int) -> str:
 
 @contextmanager
 def private() -> Iterator[None]:
-    """Let what is made be for this user alone, folders above it too, whatever the umask."""
+    """Make new files and folders private to this user, folders above too, whatever the umask."""
     usual = os.umask(0o077)
     try:
         yield

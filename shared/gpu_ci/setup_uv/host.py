@@ -25,10 +25,10 @@ ROOT: Final = Path("/")
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """Who asks, and where.
+    """The user and the machine.
 
-    `home` is None where the user has none that can be used, and `home_is_new` says that the job's
-    HOME is another or unset. `job` is the environment that the step began with, `own` the part of
+    `home` is None where the user has no usable one, and `home_is_new` says that the job's HOME is
+    another one or unset. `job` is the environment that the step began with, `own` the part of
     it that the workflow itself has set.
     """
 
@@ -42,7 +42,7 @@ class Host:
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> Host:
-        """Read it. Raises EnvironmentBroken for a system that this action is not made for."""
+        """Read it. Raises EnvironmentBroken for a system other than Linux."""
         job = job_environment(env)
         uid = os.getuid()
         told = job.get("HOME", "")
@@ -79,7 +79,7 @@ def _machine() -> str:
     if system == "Linux":
         return MACHINES.get(machine, machine)
     raise EnvironmentBroken(
-        f"This action is made for Linux, and the machine runs {system}.",
+        f"This action needs Linux, but the machine runs {system}.",
         "Install uv on the machine yourself, and leave this step out.",
     )
 

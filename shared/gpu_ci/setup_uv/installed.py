@@ -1,4 +1,4 @@
-"""The uvs that this action keeps: each in a folder of its version, with its checksum beside it."""
+"""The uvs that this action keeps: each in a folder of its version, with its checksum next to it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ exec "${0%/*}/uv" tool run "$@"
 class Kept:
     """A folder of kept uvs, which several jobs may use at once; all are for one kind of machine.
 
-    One that came from an archive of a checksum that the user gave has that in its name too, so that
-    no other stands in for it.
+    One from an archive whose checksum the user gave has that checksum in its name too, so that no
+    other stands in for it.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class Kept:
         return self._installed_uv(Version(version), place) if is_whole(place) else None
 
     def install(self, version: str, fill: Callable[[Path], None], archive: str = "") -> Uv:
-        """Keep a uv that `fill` puts into the folder that it is given; of several jobs one does it.
+        """Keep a uv that `fill` puts into the folder that it gets; of several jobs only one does it.
 
         Raises what `fill` raises; NotFetched or NotVerified when what came does not run here, or is
         another version; NoFolder when it cannot be written.
@@ -78,7 +78,7 @@ class Kept:
         return Uv(path=place / "uv", version=version, where=f"kept in {self.folder}")
 
     def _renew(self, place: Path, version: str, fill: Callable[[Path], None]) -> None:
-        """Make it beside its place, and then put it there in one step."""
+        """Make it next to its place, then move it there in one step."""
         scratch = self.folder / f".new-{place.name}"
         shutil.rmtree(scratch, ignore_errors=True)  # of a job that was killed
         made = scratch / "made"
@@ -102,11 +102,11 @@ class Kept:
 
 
 def _look_at(uv: Path, version: str) -> None:
-    """Look whether it runs and is what it should be. Raises NotFetched, NotVerified."""
+    """Check that it runs and is what it should be. Raises NotFetched, NotVerified."""
     found = ask_version(uv)
     if found is None:
         raise NotFetched(
-            f"uv {version} came, and does not run on this machine.",
+            f"The uv that came as {version} does not run on this machine.",
             "Is its libc too old, or does the folder allow no programs (noexec)? Install uv on the "
             "machine, or give another version.",
         )
@@ -118,7 +118,7 @@ def _look_at(uv: Path, version: str) -> None:
 
 
 def _complete(made: Path) -> None:
-    """Add what a folder of a kept uv has besides uv itself."""
+    """Add what else belongs in the folder of a kept uv."""
     if not (made / "uvx").exists():
         (made / "uvx").write_text(UVX)
         (made / "uvx").chmod(0o755)
@@ -146,7 +146,7 @@ def link(uv: Uv, below: Path) -> Path:
 
 
 def _point(link: Path, to: Path) -> None:
-    """Let a link lead there, in one step: other jobs may be using it."""
+    """Point a link there in one step: other jobs may be using it."""
     if link.is_symlink() and link.readlink() == to:
         return
     with tempfile.TemporaryDirectory(dir=link.parent, prefix=".new-") as scratch:

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from gpu_ci.setup_uv.download import Fetcher
     from gpu_ci.setup_uv.folders import Folders
     from gpu_ci.setup_uv.host import Host
-    from gpu_ci.setup_uv.offers import Offer
+    from gpu_ci.setup_uv.offered_file import Offer
     from gpu_ci.setup_uv.version_wanted import Wanted
 
 
 @dataclass(kw_only=True)
 class Obtaining:
-    """One job's way to its uv. `fetcher` makes what downloads, which is loaded only then; `own` is
-    the folder of the environment that this program runs in, where a uv of its own may lie."""
+    """Gets one job its uv. `fetcher` makes what downloads, which is loaded only then; `own` is the
+    folder of the environment that this program runs in, where a uv of its own may lie."""
 
     inputs: SetupUvInputs
     host: Host
@@ -94,7 +94,7 @@ class Obtaining:
         )
 
     def _taken(self, fetcher: Fetcher, offer: Offer, present: list[Uv]) -> Uv:
-        """Return what is offered: a list of versions may have named one that is here."""
+        """Return what is offered, without a download if an index named a version that is here."""
         here = self._here(exactly(offer.version, "what is offered"), present)
         return here or self._fetched(fetcher, offer)
 
@@ -113,7 +113,7 @@ class Obtaining:
         return uv
 
     def _newest_here(self, wanted: Wanted, present: list[Uv], refused: list[SetupFailed]) -> Uv:
-        """Return the newest that will do, and say so. Raises why none could be had."""
+        """Return the newest that will do, and say so. Raises the reason why there is none."""
         told = " ".join(dict.fromkeys(error.what for error in refused))
         if best := None if self.inputs.checksum else self._newest(wanted, present):
             self.say(f"{told} So uv {best.version} is used, which is here.")

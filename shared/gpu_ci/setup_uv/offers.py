@@ -1,4 +1,4 @@
-"""Where a uv can be had from, and which checksum what comes must have."""
+"""Where to get a uv, and the checksum that each file must have."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urljoin
 from packaging.version import InvalidVersion, Version
 
 from gpu_ci.errors import EnvironmentBroken, NotFetched
+from gpu_ci.setup_uv.offered_file import Offer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,23 +20,13 @@ if TYPE_CHECKING:
     from gpu_ci.setup_uv.host import Host
     from gpu_ci.setup_uv.version_wanted import Wanted
 
-# A lock of this project, beside the library: what is pinned, with the index's own checksums.
+# This project's lock, next to the library: what is pinned, with the index's own checksums.
 LOCK: Final = Path(__file__).parents[3] / "uv.lock"
 RELEASES: Final = "https://github.com/astral-sh/uv/releases/download"
 # PEP 691: the index as JSON, with a SHA-256 for each file.
 INDEX_JSON: Final = {"Accept": "application/vnd.pypi.simple.v1+json"}
 # How a job names the index that it wants instead of the public one; the second is uv's older name.
 OWN_INDEX: Final = ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """One file with a uv in it. `sha256` is "" where only `sidecar`, the address of a file, has it."""
-
-    version: str
-    url: str
-    sha256: str = ""
-    sidecar: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +39,7 @@ class Pinned:
 
     @classmethod
     def read(cls, lock: Path = LOCK) -> Pinned:
-        """Read the lock's entry; not as TOML, of which parsing all would take longer than all else.
+        """Read the lock's entry, not as TOML: parsing the whole lock takes longer than all the rest.
 
         Raises EnvironmentBroken where there is no checkout around this package.
         """
@@ -71,7 +62,7 @@ class Pinned:
         return cls(version=version[1], index=index[1], files=tuple(files))
 
     def sha256(self, wheel: str) -> str:
-        """Return the lock's checksum of a wheel, wherever it comes from, "" if it is none of ours."""
+        """Return the lock's checksum of a wheel, wherever it comes from, "" if it has none."""
         return next((sum_ for url, sum_ in self.files if url.endswith(f"/{wheel}")), "")
 
 
@@ -90,13 +81,13 @@ class Market:
 
         An exact version needs no list of versions, unless the job has an index of its own: then the
         public sources may be out of reach. Taking an offer from a source raises NotFetched when its
-        list cannot be had, or has nothing that fits.
+        list cannot be read, or has nothing that fits.
         """
         for source in self._from_mirror(wanted) if self.mirror else self._from_all(wanted):
             yield self._as_promised(source)
 
     def _as_promised(self, source: Iterator[Offer]) -> Iterator[Offer]:
-        """Yield what can have the checksum that the user gave, if any."""
+        """Yield what may match the checksum that the user gave, if any."""
         for offer in source:
             if not self.checksum:
                 yield offer
@@ -106,7 +97,7 @@ class Market:
     def _from_mirror(self, wanted: Wanted) -> Iterator[Iterator[Offer]]:
         if not wanted.exact:
             raise NotFetched(
-                f"mirror has no list of versions, and {wanted} is no exact one.",
+                f"mirror has no list of versions, and {wanted} is not an exact one.",
                 "Give version as an exact one, such as 0.12.5.",
             )
         yield self._release(self.mirror, wanted.exact)
@@ -151,7 +142,7 @@ class Market:
                 yield version, {**file, "url": url}
 
     def _will_do(self, wanted: Wanted, version: Version, file: Mapping[str, Any]) -> bool:
-        """Say whether a file is one that we want; a withdrawn one only if it is meant (PEP 592)."""
+        """Say whether a file is one that we want; a yanked one only if it is named exactly (PEP 592)."""
         meant = bool(wanted.exact) or not file.get("yanked")
         return meant and wanted.allows(version) and fits(str(file["filename"]), self.host)
 

@@ -1,4 +1,4 @@
-"""Keeps uv's cache below a size: what was used least lately goes first, and never under another uv."""
+"""Keeps uv's cache below a size: the least recently used goes first, and nothing under a running uv."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RUNNING: Final = "another uv is running, so nothing was removed"
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What came of it: bytes kept, entries removed, and in words why no more was, "" if all was."""
+    """The result: bytes kept, entries removed, and in words why no more were, "" if all were."""
 
     kept: int
     removed: int = 0
@@ -45,9 +45,9 @@ class Pruned:
 
 
 def prune(cache: Path, most: float, deadline: Deadline, link_mode: str = "") -> Pruned:
-    """Remove what was used least lately until the cache has at most so many GB, or the time is up.
+    """Remove the least recently used until the cache has at most `most` GB, or the time is up.
 
-    Nothing is where the job's `link_mode` is symlink: environments would lose what they are made of.
+    Nothing is removed where the job's `link_mode` is symlink: environments would lose their files.
     Never raises: what cannot be read or removed stays.
     """
     if link_mode == "symlink":
@@ -79,7 +79,7 @@ def _entries(cache: Path) -> Iterator[Path]:
 def _last_used(entry: Path) -> float:
     """Return when it was used: a hard link to a file changes its ctime, reading it its atime.
 
-    The latter only now and then (relatime), or never: then from when it was made.
+    The atime only now and then (relatime), or never: then the time when it was made counts.
     """
     files = [file for pattern in USED for file in entry.glob(pattern)]
     times = [0.0]
@@ -97,10 +97,10 @@ def _split(
 ) -> tuple[int, Sequence[Path]]:
     """Return the bytes that stay, and the entries for which there is no room, both newest first.
 
-    What is surplus is never measured: of a cache that has grown for months that would take longest.
+    The surplus is never measured: in a cache that has grown for months that would take longest.
     """
     sizes = Sizes(deadline=deadline)
-    size = sizes.of(cache, besides={str(each) for each in entries})
+    size = sizes.of(cache, without={str(each) for each in entries})
     for place, entry in enumerate(entries):
         more = sizes.of(entry)
         if size + more > most:
@@ -116,15 +116,15 @@ class Sizes:
     deadline: Deadline
     seen: set[int] = field(default_factory=set)
 
-    def of(self, path: Path, besides: frozenset[str] | set[str] = frozenset()) -> int:
-        """Return what a file or a folder takes, without some in it; less once the time is up."""
+    def of(self, path: Path, without: frozenset[str] | set[str] = frozenset()) -> int:
+        """Return the bytes of a file or a folder, without some of its entries; too few once time is up."""
         total = self._one(str(path))
         for parent, folders, files in os.walk(path):
             if self.deadline.passed():
                 break
-            folders[:] = [each for each in folders if f"{parent}/{each}" not in besides]
+            folders[:] = [each for each in folders if f"{parent}/{each}" not in without]
             names = (f"{parent}/{each}" for each in (*folders, *files))
-            total += sum(self._one(name) for name in names if name not in besides)
+            total += sum(self._one(name) for name in names if name not in without)
         return total
 
     def _one(self, name: str) -> int:
@@ -141,7 +141,7 @@ class Sizes:
 
 @contextmanager
 def alone(cache: Path) -> Iterator[str]:
-    """Hold uv's own lock of the cache; gives in words why that cannot be, "" if it can.
+    """Hold uv's own lock on the cache; yield in words why that cannot be, "" if it can.
 
     Each uv since 0.9 holds it shared for as long as it runs; those before hold none, and are looked
     for among the processes of this user, the only one who can write in this cache.
@@ -176,7 +176,7 @@ def _is_uv(process: Path, own: int) -> bool:
             "uv",
             "uvx",
         }
-    except OSError:  # it has just ended, or is another's
+    except OSError:  # it has just ended, or is another user's
         return False
 
 
@@ -197,13 +197,13 @@ def _put_aside(cache: Path, entries: Sequence[Path]) -> int:
 
 
 def _emptied(aside: Path, deadline: Deadline) -> str:
-    """Remove what was put aside, now or by one that was ended; return why not all, "" if all was.
+    """Remove what was put aside, now or by a killed job; return why not all, "" if all went.
 
     Other uvs may run meanwhile: none looks there.
     """
     for each in aside.glob("*/*"):
         if deadline.passed():
-            return "the time was up, so that the next job removes the rest"
+            return "the time was up, so the next job removes the rest"
         shutil.rmtree(each, ignore_errors=True)
         with suppress(OSError):  # a link, which rmtree leaves
             each.unlink()

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from gpu_ci.setup_uv.run_uv import Commands
 
 INSTALL_SECONDS: Final = 600.0
-# What says which kind of Python is preferred; uv takes no option to that end beside one of them.
+# Variables that say which kind of Python is preferred; uv refuses an option for it next to them.
 PREFERENCES: Final = ("UV_PYTHON_PREFERENCE", "UV_MANAGED_PYTHON", "UV_NO_MANAGED_PYTHON")
 OWN: Final = ("--system", "--python-preference", "only-managed")
 MACHINES: Final = ("--system", "--python-preference", "only-system")
 QUIET: Final = ("--no-project", "--no-python-downloads")
-# uv's words for it, which it ends with the same code as any other failure.
+# uv's words for it: its exit code is that of any other failure.
 NONE_FOUND: Final = re.compile(
     r"\bno (?:python )?(?:interpreters?|virtual environment) found", re.IGNORECASE
 )
 VERSION: Final = "import platform; print(platform.python_version())"
-# The same for an environment and for the Python that it was made of, by whichever path.
+# Prints the same for an environment and for the Python that it was made of, whatever the path.
 SELF: Final = "import os, sys; print(os.path.realpath(os.__file__), sys.version)"
-# What a shell ends with for a program that is there and does not start.
+# A shell's exit code for a program that is there and does not start.
 CANNOT_START: Final = 126
 
 
@@ -47,7 +47,7 @@ def provide(asked: str, uv: Commands, say: Callable[[str], None]) -> Python:
 
     The machine's goes first where the job prefers it (UV_PYTHON_PREFERENCE, UV_NO_MANAGED_PYTHON),
     or gives its path.
-    Raises NoPython when neither can be had.
+    Raises NoPython when there is neither.
     """
     machines = _find(asked, uv, "the machine's own", *MACHINES)
     if machines and (_prefers_machines(uv) or "/" in asked):
@@ -73,10 +73,10 @@ def chosen(uv: Commands, environment: Path | None) -> Python | None:
     None if it would download one. Raises NoPython for any other failure: later steps would meet it.
     """
     if environment:
-        return _python_of(str(environment / "bin" / "python"), uv, "of the environment")
+        return _python_at(str(environment / "bin" / "python"), uv, "of the environment")
     done = uv.run("python", "find", "--no-python-downloads")
     if not done.returncode:
-        return _python_of(done.stdout.strip(), uv, "which the project gets")
+        return _python_at(done.stdout.strip(), uv, "which the project gets")
     if _none_found(done):
         return None
     raise NoPython(
@@ -88,7 +88,7 @@ def chosen(uv: Commands, environment: Path | None) -> Python | None:
 def fits(asked: str, environment: Path, uv: Commands) -> bool:
     """Say whether a virtual environment is of the version that was asked for, as uv reads it.
 
-    Also of the interpreter, where its path was given: that is never the environment's own.
+    Where a path was given, its interpreter must be the same: it is never the environment's own.
     Raises EnvironmentFailed where that stays unclear, since one that will not do is made anew.
     """
     active = uv.having({"VIRTUAL_ENV": str(environment)}, *PREFERENCES)
@@ -102,7 +102,7 @@ def fits(asked: str, environment: Path, uv: Commands) -> bool:
     for each in (asked_for, got):
         if each.returncode:
             raise EnvironmentFailed(
-                f"It stays unclear whether {environment} is of Python {asked}: {last_words(each)}.",
+                f"It is unclear whether {environment} is of Python {asked}: {last_words(each)}.",
                 "Run the job again, or set activate-environment to clear.",
             )
     return asked_for.stdout == got.stdout
@@ -121,7 +121,7 @@ def _prefers_machines(uv: Commands) -> bool:
 def _install(asked: str, uv: Commands, *, hurry: bool) -> str:
     """Install uv's own; return why that failed, "" if it did not.
 
-    In a hurry it is asked for once, since uv's retries take ten seconds where there is no network.
+    In a hurry uv tries once, since its retries take ten seconds where there is no network.
     """
     once = {"UV_HTTP_RETRIES": uv.env.get("UV_HTTP_RETRIES", "0")} if hurry else {}
     install = ("python", "install")
@@ -135,18 +135,18 @@ def _find(asked: str, uv: Commands, why: str, *how: str) -> Python | None:
     """Return a Python that is there, None if there is none; asks no network."""
     free = uv.having({}, *PREFERENCES, "VIRTUAL_ENV")
     done = free.run("python", "find", *QUIET, *how, "--", asked)
-    return None if done.returncode else _python_of(done.stdout.strip(), free, why)
+    return None if done.returncode else _python_at(done.stdout.strip(), free, why)
 
 
 def _ask(uv: Commands, path: str, code: str) -> subprocess.CompletedProcess[str]:
-    """Let an interpreter answer; one that cannot be started answers as a shell would say it."""
+    """Let an interpreter answer; one that cannot be started ends as it would in a shell."""
     try:
         return uv.ask(path, code)
     except OSError as error:
         return subprocess.CompletedProcess([path], CANNOT_START, "", str(error))
 
 
-def _python_of(path: str, uv: Commands, why: str) -> Python:
+def _python_at(path: str, uv: Commands, why: str) -> Python:
     done = _ask(uv, path, VERSION)
     if done.returncode:
         raise NoPython(

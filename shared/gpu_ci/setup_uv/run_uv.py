@@ -25,7 +25,7 @@ TOO_LONG: Final = 124  # as timeout(1) has it
 class Commands:
     """A uv, the environment that it gets, and the folder that it works in.
 
-    When this process is told to end, so is the uv, with all that it has started.
+    A signal that ends this process ends the uv too, with all that it has started.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Commands:
     def run(
         self, *arguments: str, seconds: float = QUICK_SECONDS
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command and keep what it says; what came of it is for the caller to look at.
+        """Run a command and keep what it says; the caller looks at the result.
 
         A command that takes longer is ended, and counts as failed.
         """
@@ -54,7 +54,7 @@ class Commands:
         return subprocess.CompletedProcess(arguments, child.returncode, out, err)
 
     def ask(self, python: str | Path, code: str) -> subprocess.CompletedProcess[str]:
-        """Let an interpreter itself answer, with nothing of the user's in its way, as `run` does.
+        """Run code in an interpreter itself, isolated from the user's settings, as `run` does.
 
         Raises OSError if it cannot be started.
         """
@@ -63,7 +63,7 @@ class Commands:
     def show(self, *arguments: str, say: Callable[[str], None]) -> int:
         """Run a command and pass on each line that it says; return its exit code.
 
-        It has no limit of time but the job's: it may have to compile.
+        It has no time limit but the job's: it may have to compile.
         """
         with self._started(arguments, stderr=subprocess.STDOUT) as child:
             for line in child.stdout or ():
@@ -72,7 +72,7 @@ class Commands:
 
     @contextmanager
     def _started(self, arguments: tuple[str, ...], stderr: int) -> Iterator[subprocess.Popen[str]]:
-        """Start it as a group of its own, so that what it starts can be ended with it."""
+        """Start it in a process group of its own, so that what it starts can be ended with it."""
         with subprocess.Popen(
             [self.path, *arguments],
             env=self.env,
@@ -93,7 +93,7 @@ class Commands:
 
 
 def _end(child: subprocess.Popen[str]) -> None:
-    """End a command and its children: politely, so that locks and scratch files go, then surely."""
+    """End a command and its children: politely, so that locks and scratch files go, then by force."""
     _signal(child, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         child.wait(GRACE_SECONDS)
@@ -112,5 +112,5 @@ def last_words(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def without_passwords(text: str) -> str:
-    """Return a text without what its addresses may hold of users and passwords."""
+    """Return a text without the users and passwords that its addresses may hold."""
     return re.sub(r"//[^/\s]+@", "//", text)

@@ -28,7 +28,7 @@ CURE: Final = "Correct mirror, version or checksum."
 def unpack(archive: Path, to: Path) -> None:
     """Take uv and uvx out of a wheel or a release's tarball.
 
-    A member of another place or kind is passed over, whatever its path or its link says. Raises
+    A member in another place or of another kind is skipped, whatever its path or its link says. Raises
     NotFetched when there is no uv in it, OSError when it cannot be written.
     """
     members = _of_wheel if zipfile.is_zipfile(archive) else _of_tarball
@@ -38,7 +38,7 @@ def unpack(archive: Path, to: Path) -> None:
                 shutil.copyfileobj(stream, file, 1 << 20)
             (to / name).chmod(0o755)
     except (*BROKEN, FileExistsError) as error:
-        raise NotFetched(f"What was downloaded is no whole archive ({error}).", CURE) from None
+        raise NotFetched(f"What was downloaded is not a whole archive ({error}).", CURE) from None
     if not (to / "uv").exists():
         raise NotFetched("There is no uv in what was downloaded.", CURE)
 

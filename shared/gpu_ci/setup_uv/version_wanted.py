@@ -56,7 +56,7 @@ class Wanted:
 def read_wanted(inputs: SetupUvInputs, pinned: str, host: Host) -> Wanted:
     """Return what is wanted: by the input, `version-file`, uv's configuration, or the pinned one.
 
-    Raises BadInputs for what cannot be read as a version, and for a checksum of no exact one.
+    Raises BadInputs for what cannot be read as a version, and for a checksum without an exact version.
     """
     wanted = _from_inputs(inputs, pinned) or _from_configuration_of(inputs.working_directory, host)
     wanted = wanted or parse(pinned, "this action")
@@ -79,7 +79,7 @@ def parse(text: str, source: str) -> Wanted:
         return Wanted(specifier=SpecifierSet(_range(text)), source=source)
     except InvalidSpecifier:
         raise _bad(
-            f"{source} wants uv {text!r}, which is no version: write an exact one (0.12.5), a range "
+            f"{source} wants uv {text!r}, which is not a version: write an exact one (0.12.5), a range "
             "(>=0.12,<0.13) or latest."
         ) from None
 
@@ -208,7 +208,7 @@ def _from_tool_versions(text: str) -> Iterator[str]:
 
 
 def _from_requirements(text: str) -> Iterator[str]:
-    """Yield what a file for pip asks for; comments, options and continued lines fall away."""
+    """Yield what a file for pip asks for; comments, options and continued lines are dropped."""
     yield from _of_requirements(
         [re.split(r"\s+(?:#|--|\\)", line)[0] for line in text.splitlines()]
     )

@@ -26,7 +26,7 @@ def checked(what: str, look: Callable[[], str]) -> Check:
 
 
 def credentials(clients: Clients, region: str) -> str:
-    """Say as whom AWS knows us, without the account's id."""
+    """Say who AWS takes us for, without the account's id."""
     answer = clients.ask(
         lambda: clients.sts(region).get_caller_identity(), "tell who we are", region, BRIEF
     )
@@ -50,7 +50,7 @@ def dry_run(clients: Clients, request: dict[str, Any], region: str) -> str:
 def way_out(clients: Clients, region: str, subnet: str, *, public_ip: bool) -> str:
     """Say how a machine gets to the internet: it needs a way out, and no way in.
 
-    Raises WrongRequest when it would not get there.
+    Raises WrongRequest when there is no way out.
     """
     if not subnet:
         return _default_vpc(clients, region)
@@ -75,7 +75,7 @@ def way_out(clients: Clients, region: str, subnet: str, *, public_ip: bool) -> s
 
 
 def check_quota(clients: Clients, candidate: Candidate, region: str) -> Check:
-    """Compare the quota for the type with what is used of it, as far as AWS tells."""
+    """Compare the quota for the type with its usage, as far as AWS tells."""
     known = usage(clients, candidate, region)
     if known is None or known.limit is None:
         return Check(what="quota", ok=True, detail="AWS does not tell; a launch will show it")

@@ -1,4 +1,4 @@
-"""Sorts what AWS answers into our errors, with the cure and without what should stay private.
+"""Turns AWS's error answers into our errors, each with a cure and without private details.
 
 The codes are those of "Error codes for the Amazon EC2 API" (EC2 Developer Guide, errors-overview).
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SAID_AT_MOST = 400
 BLOB = re.compile(r"Encoded authorization failure message:\s*(\S+)")
-# Names of roles and users, account ids, keys, tokens: whatever AWS quotes, it ends up in a log.
+# Names of roles and users, account ids, keys, tokens: whatever AWS quotes ends up in a log.
 PRIVATE = re.compile(r"arn:[^\s,;\"')]+|\d{12,}|\b(?:AKIA|ASIA)\w+|[\w+/=-]{40,}")
 ACTION = re.compile(r"\b(?:not authorized to|permission to) perform:? ([a-z0-9-]+:[A-Za-z]+)")
 
@@ -42,7 +42,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a code means for us; `code` must match whole, `message` anywhere in AWS's words."""
+    """What an error code means; `code` must match as a whole, `message` anywhere in AWS's text."""
 
     code: str
     error: type[CloudError]
@@ -61,7 +61,7 @@ KINDS = (
     Kind(
         "InsufficientFreeAddressesInSubnet",
         NoCapacity,
-        "The subnet has no free address: give a further one in the option `subnets`.",
+        "The subnet has no free address: add another one to the option `subnets`.",
     ),
     Kind(
         "SpotMaxPriceTooLow",
@@ -90,7 +90,7 @@ KINDS = (
     Kind(
         "MissingInput|InvalidInput",
         WrongHere,
-        "The default VPC has no subnet in this zone: leave the zone away, or give the option "
+        "The default VPC has no subnet in this zone: leave the zone out, or give the option "
         "`subnets`.",
         message="no default subnet",
     ),
@@ -109,7 +109,7 @@ KINDS = (
     Kind(
         r"AuthFailure\.ServiceLinkedRoleCreationNotPermitted",
         NotPermitted,
-        "The account has no role for spot yet. Somebody who may should run once: "
+        "The account has no role for spot yet. Somebody who is allowed to should run once: "
         "aws iam create-service-linked-role --aws-service-name spot.amazonaws.com",
     ),
     Kind(
@@ -188,7 +188,7 @@ KINDS = (
         "This region has no default VPC: give the option `subnets`, or make one with "
         "`aws ec2 create-default-vpc`.",
     ),
-    Kind(r"InvalidKeyPair\..*", WrongRequest, "Check the option `key-name`, or leave it away."),
+    Kind(r"InvalidKeyPair\..*", WrongRequest, "Check the option `key-name`, or leave it out."),
 )
 
 CREDENTIAL_ERRORS = {
@@ -231,7 +231,7 @@ def code_of(error: BaseException | None) -> str:
 
 
 def is_unknown_instance(error: CloudError) -> bool:
-    """Say whether AWS does not know the instance: it is gone, or so new that not all know it."""
+    """Say whether AWS does not know the instance: it is gone, or too new to be known everywhere."""
     return code_of(error.__cause__).startswith("InvalidInstanceID")
 
 
@@ -310,7 +310,7 @@ def _kind_of_silence(error: Exception) -> type[CloudError]:
 
 def _silence(error: Exception, what: str) -> CloudError:
     name = type(error).__name__
-    # An answer that cannot be read is quoted whole in its error.
+    # A ResponseParserError quotes the whole answer that it could not read.
     found = f"{what}: {name}. {'' if name == 'ResponseParserError' else public(str(error))}".strip()
     match _kind_of_silence(error):
         case kind if kind is NotPermitted:

@@ -1,4 +1,4 @@
-"""boto3's clients, made when first needed, and how often and how long they are asked."""
+"""boto3 clients, made when first needed, with their retries and time limits."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ RETRIES_END_AFTER: Final = 45.0
 
 
 class Clients:
-    """All that we ask AWS goes through here; safe to use from several threads.
+    """Every call to AWS goes through here; safe to use from several threads.
 
     botocore's own retries are off: AWS answers "no capacity" with status 500, which botocore would
-    ask again for a minute. Credentials, profiles, OIDC and AWS_ENDPOINT_URL are botocore's matter.
+    ask again for a minute. Credentials, profiles, OIDC and AWS_ENDPOINT_URL are left to botocore.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -151,7 +151,7 @@ class Clients:
             return self._session
 
     def _decoder(self, region: str) -> Callable[[str], str]:
-        """Return what decodes an authorization message, if these credentials may do that."""
+        """Return a function that decodes an authorization message, if these credentials may do that."""
 
         def decode(blob: str) -> str:
             if self.hurried:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -21,7 +21,7 @@ from gpu_ci.providers.ec2.instances import (
     is_interruption,
     machine_of,
 )
-from gpu_ci.providers.ec2.launch_request import run_request
+from gpu_ci.providers.ec2.launch_request import Ec2Options, run_request
 from gpu_ci.providers.ec2.places import Places, split_region
 from gpu_ci.providers.ec2.prices import price_of
 from gpu_ci.providers.ec2.quota import usage
@@ -47,34 +47,6 @@ STATES: Final = {
     "shutting-down": State.ENDING,
     "terminated": State.GONE,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ec2Options:
-    """What `provider-options` may hold.
-
-    subnets: ids of subnets, the first of each zone is used; default the default VPC's.
-    security_groups: ids; nothing need come in, HTTPS must go out; default the VPC's own.
-    public_ip: give machines in `subnets` a public address where the subnet itself does not.
-    instance_profile: for the job's own use of AWS; its name, not the role's.
-    image_owners: whose images a search by name may find; default `amazon` and `self`.
-    volume_type: of the root disk.
-    encrypted: encrypt the root disk, where a policy of the account asks for it.
-    spot_max_price: in USD an hour; default the on-demand price.
-    key_name: key pair for logging in by SSH when something must be looked at.
-    tags: further ones, as `key=value`, for billing or for policies of the account.
-    """
-
-    subnets: tuple[str, ...] = ()
-    security_groups: tuple[str, ...] = ()
-    public_ip: bool = False
-    instance_profile: str = ""
-    image_owners: tuple[str, ...] = ()
-    volume_type: str = "gp3"
-    encrypted: bool = False
-    spot_max_price: str = ""
-    key_name: str = ""
-    tags: tuple[str, ...] = ()
 
 
 class Ec2:
@@ -171,7 +143,7 @@ class Ec2:
         return price_of(self._clients, asked, self._clock.now())
 
     def taken_back(self, machine: Machine) -> str:
-        """A spot machine's StateReason tells of an interruption.
+        """Return the StateReason of a spot machine that was interrupted.
 
         https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
         """
@@ -181,7 +153,7 @@ class Ec2:
             found = self._clients.within_hurry(
                 lambda: self._instances.look_up(machine), f"tell why {machine.id} ended"
             )
-        except CloudError:  # it is good to know, and no reason to fail
+        except CloudError:  # nice to know, and no reason to fail
             return ""
         return end_reason(found) if found and is_interruption(found) else ""
 

@@ -25,7 +25,7 @@ DEFAULT_NAMES = {
     "x86_64": "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) ????????",
     "arm64": "Deep Learning ARM64 Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) ????????",
 }
-# Anybody may publish an image under any name, so a search by name always says whose.
+# Anybody may publish an image under any name, so a search by name always names the owners.
 DEFAULT_OWNERS = ("amazon", "self")
 
 
@@ -41,7 +41,7 @@ class Disk:
 class Image:
     """An image and its disks.
 
-    `kept` are disks besides the root that would outlive the machine if nobody said otherwise.
+    `kept` are disks besides the root that would outlive the machine by default.
     """
 
     id: str

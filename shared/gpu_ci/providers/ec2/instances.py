@@ -1,4 +1,4 @@
-"""Instances that exist: listed by their tags, described, ended, their consoles read."""
+"""Existing instances: lists them by tags, describes them, ends them, reads their consoles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gpu_ci.runtime.clock import Clock
 
-# Until then AWS may answer "not found" for a machine that it has just made.
+# For this long AWS may answer "not found" for a machine that it has just made.
 NEWNESS_SECONDS: Final = 120.0
 UNKNOWN_PAUSE_SECONDS: Final = 3.0
 HURRIED_PAUSE_SECONDS: Final = 0.3
@@ -29,7 +29,7 @@ ENDED_STATES: Final = ("shutting-down", "terminated")
 
 
 class Instances:
-    """What we ask EC2 about instances, and what we tell it to end."""
+    """Asks EC2 about instances, and ends them."""
 
     def __init__(self, clients: Clients, clock: Clock) -> None:
         self._clients = clients
@@ -45,7 +45,7 @@ class Instances:
         return machines
 
     def tagged(self, region: str, wanted: Mapping[str, str], states: Sequence[str]) -> list[Any]:
-        """Return the instances with our tags, all pages; a page may be empty and not the last."""
+        """Return the instances with our tags, from all pages; an empty page may not be the last."""
         filters = [
             {"Name": "tag-key", "Values": [tag_key("name")]},
             {"Name": "instance-state-name", "Values": list(states)},
@@ -89,8 +89,8 @@ class Instances:
                     return None  # it was known for longer than that, and now it is gone
                 if not deadline.allows(pause):
                     raise CloudUnreachable(
-                        f"EC2 does not know {machine.id} in {machine.region} yet, which it has "
-                        "just made.",
+                        f"EC2 does not know {machine.id} in {machine.region} yet, though it has "
+                        "just made it.",
                         "Release it again in two minutes; its tags find it.",
                     ) from error
             self._clock.sleep(pause)
@@ -121,7 +121,7 @@ class Instances:
     def _patience_with_unknown(self, machine: Machine) -> Deadline:
         if self._clients.hurried:
             return Deadline.after(HURRY_SECONDS, self._clock)
-        # Until just after the moment from which on "not found" means gone.
+        # Until just after "not found" starts to mean gone.
         until = machine.launched_at + NEWNESS_SECONDS + 2 * UNKNOWN_PAUSE_SECONDS
         return Deadline(until, self._clock)
 
@@ -164,7 +164,7 @@ def is_interruption(instance: Any) -> bool:
 
 
 def end_reason(instance: Any) -> str:
-    """Return why AWS says that an instance has ended, or ended at once."""
+    """Return why an instance has ended, or ended at once, in AWS's words."""
     reason = instance.get("StateReason", {})
     return public(reason.get("Message") or reason.get("Code") or "without a reason")
 

@@ -1,20 +1,48 @@
-"""What RunInstances is asked for. Pure."""
+"""The options of EC2, and the parameters of RunInstances. Pure."""
 
 from __future__ import annotations
 
 import gzip
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gpu_ci.errors import WrongRequest
 
 if TYPE_CHECKING:
     from gpu_ci.providers import Order
-    from gpu_ci.providers.ec2.ec2_provider import Ec2Options
     from gpu_ci.providers.ec2.image import Image
 
 # "User data is limited to 16 KB, in raw form, before it is base64-encoded" (EC2 User Guide,
 # user-data).
 USER_DATA_LIMIT: Final = 16384
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ec2Options:
+    """What `provider-options` may hold.
+
+    subnets: ids of subnets, the first of each zone is used; default the default VPC's.
+    security_groups: ids; no inbound rule is needed, HTTPS must get out; default the VPC's own.
+    public_ip: give machines in `subnets` a public address where the subnet itself does not.
+    instance_profile: for the job's own use of AWS; its name, not the role's.
+    image_owners: whose images a search by name may find; default `amazon` and `self`.
+    volume_type: of the root disk.
+    encrypted: encrypt the root disk, where a policy of the account asks for it.
+    spot_max_price: in USD an hour; default the on-demand price.
+    key_name: key pair for logging in by SSH when something must be looked at.
+    tags: more tags, as `key=value`, for billing or for policies of the account.
+    """
+
+    subnets: tuple[str, ...] = ()
+    security_groups: tuple[str, ...] = ()
+    public_ip: bool = False
+    instance_profile: str = ""
+    image_owners: tuple[str, ...] = ()
+    volume_type: str = "gp3"
+    encrypted: bool = False
+    spot_max_price: str = ""
+    key_name: str = ""
+    tags: tuple[str, ...] = ()
 
 
 def run_request(order: Order, options: Ec2Options, image: Image, subnet: str) -> dict[str, Any]:
@@ -54,18 +82,18 @@ def user_data(boot_script: str) -> bytes:
         raise WrongRequest(
             f"The boot script has {len(plain)} bytes, {len(packed)} compressed; "
             f"EC2 takes {USER_DATA_LIMIT}.",
-            "Shorten `setup-script`: let it fetch what is long from a repository or a bucket, or "
-            "put it into the image.",
+            "Shorten `setup-script`: let it fetch long parts from a repository or a bucket, or "
+            "put them into the image.",
         )
     return packed
 
 
 def _disks(order: Order, options: Ec2Options, image: Image) -> list[dict[str, Any]]:
-    """Return the root disk, and for every other disk of the image that it ends with the machine."""
+    """Return the root disk, and the image's other disks so that they end with the machine."""
     if 0 < order.disk_gb < image.root.gb:
         raise WrongRequest(
             f"`disk-gb` is {order.disk_gb}, but {image} needs {image.root.gb}.",
-            "Raise it, or leave it away for the image's own size.",
+            "Raise it, or leave it out for the image's own size.",
         )
     root: dict[str, Any] = _ends_with_machine(order.disk_gb or image.root.gb)
     root["VolumeType"] = options.volume_type

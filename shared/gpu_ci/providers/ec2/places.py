@@ -28,7 +28,7 @@ def split_region(text: str) -> tuple[str, str]:
 
 
 class Places:
-    """Looks places up, the given subnets once per region."""
+    """Looks up places; the given subnets once per region."""
 
     def __init__(self, clients: Clients, subnets: Sequence[str]) -> None:
         self._clients = clients
@@ -47,13 +47,13 @@ class Places:
         if zone not in by_zone:
             raise WrongHere(
                 f"None of the given subnets is in {candidate.zone or region}.",
-                "Add one of that place to the option `subnets`, or leave the place away.",
+                "Add one of that place to the option `subnets`, or leave the place out.",
             )
         return by_zone[zone]
 
     def other_zones(self, machine_type: str, region: str) -> list[str]:
-        """Return the zones to try after the first choice: of the given subnets, all but the first;
-        without any, those that sell the type."""
+        """Return the zones to try after the first choice: those of the given subnets but the first,
+        or without subnets those that sell the type."""
         if self._given:
             return list(self._subnets_by_zone(region))[1:]
         answer = self._clients.ask(
@@ -89,7 +89,7 @@ class Places:
         return self._found[region]
 
     def _zone_of_each(self, region: str) -> dict[str, str]:
-        # By filter and not by id: ids of other regions' subnets would be an error.
+        # By filter, not by id: the id of a subnet in another region would be an error.
         answer = self._clients.ask(
             lambda: self._clients.ec2(region).describe_subnets(
                 Filters=[{"Name": "subnet-id", "Values": list(self._given)}]

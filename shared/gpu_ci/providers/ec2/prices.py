@@ -23,8 +23,8 @@ LOCAL_ZONE = re.compile(r"[a-z]+(?:-[a-z]+)+-\d+-.+\d[a-z]")
 def price_of(clients: Clients, wanted: Candidate, now: float) -> Price | None:
     """Return the price of Linux on a shared host, None where AWS does not tell.
 
-    On-demand by Price List GetProducts, spot by EC2 DescribeSpotPriceHistory: without a zone that
-    of the dearest, since the machine may come to be in any.
+    On-demand by Price List GetProducts, spot by EC2 DescribeSpotPriceHistory. Without a zone
+    it is that of the dearest one, since the machine may end up in any.
     """
     try:
         return clients.within_hurry(
@@ -34,7 +34,7 @@ def price_of(clients: Clients, wanted: Candidate, now: float) -> Price | None:
             f"tell the price of {wanted.type}",
         )
     except (CloudError, LookupError, TypeError, ValueError):
-        return None  # a price is good to know, and no reason to fail
+        return None  # a price is nice to know, and no reason to fail
 
 
 def _listed(clients: Clients, wanted: Candidate) -> Price:

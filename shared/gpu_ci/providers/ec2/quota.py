@@ -84,9 +84,9 @@ def quota_of(machine_type: str, market: str) -> Quota | None:
 
 
 def usage(clients: Clients, candidate: Candidate, region: str) -> Usage | None:
-    """Return the quota of a candidate with what is used of it, as far as AWS tells.
+    """Return the quota of a candidate and its usage, as far as AWS tells.
 
-    None for a type whose quota we don't know. Raises nothing for rights that are missing.
+    None for a type whose quota we don't know. Missing rights raise nothing.
     """
     quota = quota_of(candidate.type, candidate.market)
     if quota is None:

@@ -1,8 +1,8 @@
-"""What botocore has to know of AWS to ask what is asked here, kept for the next step.
+"""The parts of botocore's service models that this provider needs, kept for the next step.
 
-botocore describes each service in JSON, EC2 in several megabytes. To read them takes longer than all
-that a stop asks. So they are reduced to the operations that this provider calls, and the result is
-kept in the environment that `shared/run` has made, in a folder that it has made for that.
+botocore describes each service in JSON, EC2 in several megabytes. Reading that takes longer than all
+calls of a stop. So the models are reduced to the operations that this provider calls, and the result
+is kept in the environment that `shared/run` made, in a folder that it made for this.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ ENDPOINTS: Final = frozenset(
 
 
 def service_models(session: Session) -> Loader:
-    """Return what this session takes for its component `data_loader`."""
+    """Return the component `data_loader` for this session."""
     from botocore import __version__, loaders  # noqa: PLC0415 -- loaded when AWS is first asked
 
     class Reduced(loaders.Loader):
-        """Reads what is kept, else botocore's own, reduced. What a user has put in its place in
-        ~/.aws/models or AWS_DATA_PATH is reduced too, and not kept."""
+        """Reads the kept models, else botocore's own, reduced. What a user has put in their place in
+        ~/.aws/models or AWS_DATA_PATH is reduced too, but not kept."""
 
         def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002 -- all types
             """Name all services; botocore opens 800 folders to see whether each has this type."""
@@ -97,7 +97,7 @@ def _reduction(name: str) -> Callable[[Any], Any] | None:
 
 
 def reduced_model(model: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """Return a service's model with these operations alone, and every shape that they lead to."""
+    """Return a service's model with only these operations and every shape that they lead to."""
     operations = {name: told for name, told in model["operations"].items() if name in names}
     shapes: dict[str, Any] = {}
     found = [*_shape_names(operations)]
@@ -137,7 +137,7 @@ def _reduced_endpoints(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _kept(what: str) -> Path | None:
-    """Return the file that this is kept in, None where nothing is to be kept."""
+    """Return the file to keep this in, None where there is no place for it."""
     folder = Path(sys.prefix) / FOLDER
     if not folder.is_dir():
         return None
@@ -147,7 +147,7 @@ def _kept(what: str) -> Path | None:
 
 
 def _keep(file: Path, data: Any) -> None:
-    """Write the file in one step. Without it the next step takes longer, and that is all."""
+    """Write the file in one step. Without it the next step is only slower."""
     with suppress(OSError):
         with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False) as stream:
             json.dump(data, stream, separators=(",", ":"))

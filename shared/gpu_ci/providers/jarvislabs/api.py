@@ -1,4 +1,4 @@
-"""The line to the JarvisLabs API: each region's host, and refusals that come as a success."""
+"""The client for the JarvisLabs API: each region's host, and refusals that come as a success."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Api(Line):
 
 
 def unknown_region(region: str) -> WrongRequest:
-    """Return the error for a region that no host is known of."""
+    """Return the error for a region without a known host."""
     return WrongRequest(
-        f"JarvisLabs has no region {region!r} that new calls go to.",
+        f"No host is known for the JarvisLabs region {region!r}.",
         f"Its regions are {', '.join(HOSTS)}; codes such as IN2 have changed their meaning and are "
         "not taken.",
     )

@@ -1,4 +1,4 @@
-"""Sorts what JarvisLabs answers into the classes of `gpu_ci.errors`, each with its cure.
+"""Turns JarvisLabs' answers into the errors of `gpu_ci.errors`, each with its cure.
 
 The API has no error codes: the status, a flag that says `success` or `sucess`, and English text in
 one of several places. (Shapes as the vendor's client 0.2.19 reads them.)
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gpu_ci.errors import CloudError
 
 NETWORK_CURE: Final = (
-    "Try again in a minute. If it stays so, look at the way out to the internet from here and at "
+    "Try again in a minute. If that does not help, check this machine's way to the internet and "
     "JarvisLabs' own news; JL_API_URL, if it is set, must be the API's root."
 )
 KEY_CURE: Final = (
@@ -65,8 +65,8 @@ def succeeded(data: Any) -> bool | None:
 
 
 def rows(data: Any, name: str) -> list[dict[str, Any]]:
-    """Return the list of this name in a successful answer, where everything else is no list at
-    all: nothing must pass for an empty one. Raises TypeError."""
+    """Return the list of this name in a successful answer. Raises TypeError for anything else,
+    which must not pass for an empty list."""
     listed = data.get(name) if isinstance(data, dict) else None
     if not isinstance(listed, list) or not all(isinstance(row, dict) for row in listed):
         raise TypeError(f"{name} is not a list of objects")
@@ -74,7 +74,7 @@ def rows(data: Any, name: str) -> list[dict[str, Any]]:
 
 
 def refusal(doing: str, status: int, data: Any, after: float = 0.0) -> CloudError:
-    """Return the error for an answer that is none of success; `doing` is what was asked for."""
+    """Return the error for an answer that is not a success; `doing` is what was asked for."""
     what = refused(SERVICE, doing, status, data)
     if may_pass(status):
         return Passing(what, NETWORK_CURE, after=after)

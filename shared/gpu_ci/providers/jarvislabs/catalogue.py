@@ -34,7 +34,7 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is looked for: so many GPUs of a candidate's type, in a container or a VM."""
+    """What to look for: a number of GPUs of a candidate's type, in a container or a VM."""
 
     candidate: Candidate
     kind: str
@@ -103,7 +103,7 @@ def _offers(row: dict[str, Any]) -> list[Offer]:
     )
     if row.get("spot_only_server"):
         return [spot]
-    # What spot machines hold is given to whoever pays the full price, so it counts as free here.
+    # A buyer at the full price gets the GPUs of spot machines, so they count as free here.
     regular = Offer(
         market="on-demand",
         price=_figure(row.get("price_per_hour")),
@@ -114,7 +114,7 @@ def _offers(row: dict[str, Any]) -> list[Offer]:
 
 
 def _figure(value: Any) -> float | None:
-    """Return a price; a free GPU is a price that is not known."""
+    """Return a price; a price of zero is one that is not known."""
     return float(value) if value is not None and float(value) > 0 else None
 
 

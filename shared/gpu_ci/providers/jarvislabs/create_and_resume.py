@@ -1,4 +1,4 @@
-"""Creates and resumes machines: once, whatever becomes of the answer."""
+"""Creates and resumes machines exactly once, whatever happens to the answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gpu_ci.providers.jarvislabs.startup_scripts import Scripts
     from gpu_ci.runtime.clock import Clock
 
-# How long to look by name for what a call without an answer may have done.
+# How long to look by name for the result of a call whose answer was lost.
 CREATE_LANDS_WITHIN: Final = 10.0
 RESUME_LANDS_WITHIN: Final = 15.0
 LOOK_SECONDS: Final = 2.5
@@ -103,7 +103,7 @@ class Starting:
         return self._resumed(call, wished)
 
     def _refuse_where_it_is(self, paused: Instance, candidate: Candidate) -> None:
-        """Raise what stands against a resume: a machine cannot move."""
+        """Raise what speaks against a resume where the machine is: it cannot move."""
         own = candidate.type in {"", paused.gpu_type}
         asked = replace(candidate, type=candidate.type or paused.gpu_type, region=paused.region)
         refuse_spot(asked, paused.kind)
@@ -122,9 +122,9 @@ class Starting:
             )
 
     def _refuse_full(self, wanted: Wanted, *, listed: bool = True) -> None:
-        """Spare a call that would only fail; without a catalogue the call itself will tell.
+        """Avoid a call that would only fail; without a catalogue the call itself will show it.
 
-        `listed` says that the type must be on sale: what a machine has already need not be.
+        `listed` says that the type must be on sale: the type of an existing machine need not be.
         """
         try:
             self.catalogue.demand(wanted)
@@ -135,7 +135,7 @@ class Starting:
             return
 
     def _bring_script(self, order: Order, kind: str) -> int | None:
-        """Put the boot script where the machine will get it from; return the id of a container's."""
+        """Put the boot script where the machine will find it; return the id of a container's."""
         name = order.tags.name
         if kind == "container":
             return self.scripts.put(name, order.tags.scope, starting(name, order.boot_script))
@@ -145,14 +145,15 @@ class Starting:
         return None
 
     def _mark_place(self, order: Order) -> None:
-        """Let a script's name tell other repositories that a virtual machine, which runs none, is
-        used from here. Raises NotPermitted if one tells us; without a free slot nothing is told."""
+        """Show other repositories, by a script's name, that this one uses a virtual machine, which
+        runs no scripts. Raises NotPermitted if another one shows that; without a free slot
+        nothing is shown."""
         with suppress(QuotaExceeded):
             self.scripts.put(order.tags.name, order.tags.scope, PLACE_MARK)
 
     def _take_back(self, order: Order, kind: str) -> None:
-        """Remove what was brought for a machine that there will not be; it takes up a slot."""
-        with suppress(CloudError):  # why there is no machine is what has to be said
+        """Remove what was stored for a machine that will not exist; it takes up a slot."""
+        with suppress(CloudError):  # the error to show is why there is no machine
             if kind == "container":
                 self.scripts.remove(order.tags.name)
             else:
@@ -196,7 +197,7 @@ class Starting:
         return next(iter(up), None)
 
     def _look_for(self, wished: Instance, seconds: float) -> Instance | None:
-        """Look for so long whether it is up after all, through whatever took the answer."""
+        """Check for this long whether it is up after all, through further lost answers too."""
         deadline = Deadline.after(0 if self.api.hurried else seconds, self.clock)
         for _ in every(LOOK_SECONDS, deadline):
             with suppress(CloudUnreachable):

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from gpu_ci.providers.jarvislabs.machine_rows import Instance
     from gpu_ci.runtime.clock import Clock
 
-# The list price of August 2026, in USD for a GB and an hour; running and paused.
+# The list price of August 2026, in USD per GB and hour; running and paused.
 DISK_PRICE: Final = 0.00014
 
 
@@ -114,7 +114,7 @@ class JarvisLabs(Defaults):
         return [machine for machine in ours if machine]
 
     def state(self, machine: Machine) -> State:
-        """How the list has it. A virtual machine that waits for its boot script is sent it here."""
+        """As the list shows it. A virtual machine that waits for its boot script gets it here."""
         found = self._api.within_hurry(
             lambda: self._look(machine), f"tell the state of {machine.describe()}"
         )
@@ -129,13 +129,13 @@ class JarvisLabs(Defaults):
         self._api.within_hurry(lambda: self._release(machine), f"destroy {machine.describe()}")
 
     def boot_log(self, machine: Machine) -> str:
-        """The log's end over SSH, where there is a key; the API has nothing of it."""
-        with suppress(CloudError):  # whoever asks looks at the state next, which tells the trouble
+        """The end of the log over SSH, where there is a key; the API has no log."""
+        with suppress(CloudError):  # the caller looks at the state next, which raises the same
             return self._api.within_hurry(lambda: self._boot_log(machine), "show the boot log")
         return ""
 
     def price(self, machine: Machine) -> Price | None:
-        with suppress(CloudError):  # a price is good to know, and no reason to fail
+        with suppress(CloudError):  # a price is nice to know, and no reason to fail
             return self._api.within_hurry(lambda: self._price(machine), "tell the price")
         return None
 
@@ -155,7 +155,7 @@ class JarvisLabs(Defaults):
     def adopt(self, machine: Machine, order: Order) -> Machine | None:
         """There is a way in where JL_SSH_KEY has a private key of the account.
 
-        Raises NotPermitted, before anything, for a machine that serves somebody else only.
+        Raises NotPermitted, before anything, for a machine that serves only others.
         """
         self._refuse_others(replace(machine, tags=order.tags))
         found = self._there(machine)
@@ -168,7 +168,7 @@ class JarvisLabs(Defaults):
         return machine_of(found, order.tags, launched_at=began, kept=True, started=by_us)
 
     def pause(self, machine: Machine) -> None:
-        """Raises NotPermitted, before anything, for a machine that serves somebody else only."""
+        """Raises NotPermitted, before anything, for a machine that serves only others."""
         self._api.within_hurry(lambda: self._pause(machine), f"pause {machine.describe()}")
 
     def upkeep(self, machine: Machine) -> Price | None:
@@ -215,8 +215,8 @@ class JarvisLabs(Defaults):
         self._tidy(machine, found)
 
     def _tidy(self, machine: Machine, found: Instance | None) -> None:
-        """Remove what the machine had on the account. The machine is gone: no trouble with the
-        rest may look as if it were not, and a start that lacks a slot names what is left."""
+        """Remove what the machine had on the account. The machine is gone, so an error with
+        the rest must not hide that; a start without a free slot names what is left."""
         with suppress(CloudError):
             self._scripts.remove(machine.name)
             if found and found.kind != "container":
@@ -242,7 +242,7 @@ class JarvisLabs(Defaults):
             refuse_foreign(machine.name, used_from)
 
     def _places(self, machine: Machine) -> set[str]:
-        """Return where runners of this run may be registered, as names of scripts hold it."""
+        """Return where runners of this run may be registered, as script names spell it."""
         if machine.tags.scope:
             return {place_of(machine.tags.scope)}
         repository = self._env.get("GITHUB_REPOSITORY", "")
@@ -254,8 +254,8 @@ class JarvisLabs(Defaults):
         return self._access.boot_log(found) if found and found.state is State.RUNNING else ""
 
     def _price(self, machine: Machine) -> Price | None:
-        """What there is has its own GPUs; what is imagined, as many as it would be made or resumed
-        with."""
+        """An existing machine has its own GPUs; an imagined one as many as it would be made or
+        resumed with."""
         asked = Candidate(type=machine.type, region=machine.region, market=machine.market)
         found = self._look(machine)
         own, wished = found.num_gpus if found else 0, self._options.num_gpus
@@ -266,7 +266,7 @@ class JarvisLabs(Defaults):
         return self._catalogue.price(wanted, self._clock.now())
 
     def _wanted(self, order: Order, found: Instance | None) -> Wanted:
-        """Return what must be free for the order: for the machine that there is, or a new one."""
+        """Return what must be free for the order: for the existing machine, or a new one."""
         asked, gpus = order.candidate, self._options.num_gpus
         if found is None:
             kind = "vm" if (order.image or self._options.template) == "vm" else "container"

@@ -1,4 +1,4 @@
-"""What JarvisLabs tells of its machines, read leniently, and how one is found again."""
+"""Reads what JarvisLabs says about its machines, leniently, and finds a machine again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENDPOINTS: Final[dict[Kind, str]] = {
     "vm": "templates/vm",
     "cpu-vm": "templates/vm/cpu",
 }
-# Any other word is one of the ways between these.
+# Any other word is a transition between these.
 STATES: Final = {
     "running": State.RUNNING,
     "paused": State.PAUSED,
@@ -104,7 +104,7 @@ class Instances:
         """Return the machine of this name; of several, the one with this id if it is up.
 
         A paused one of this id may be what is left of a machine whose id has just changed. One that
-        is being destroyed does not count beside another. Raises NameShared.
+        is being destroyed does not count if there is another. Raises NameShared.
         """
         same = self.named(name)
         alive = [each for each in same if each.state is not State.ENDING] or same[:1]
@@ -116,7 +116,7 @@ class Instances:
     def by_id(self, machine_id: str) -> Instance | None:
         """Return the machine of this id, None if there is none.
 
-        Asking for one machine has been seen to fail for machines that are there: the list decides.
+        Asking for one machine has been seen to fail for machines that exist: the list decides.
         """
         if machine_id.isdigit():
             doing = f"tell the state of {machine_id}"
@@ -125,7 +125,7 @@ class Instances:
         return next((each for each in self.all() if each.id == machine_id), None)
 
     def tell(self, instance: Instance, action: Literal["pause", "destroy"]) -> None:
-        """Send a machine that call, once, at its region's host. Raises CloudError."""
+        """Send a machine this call, once, at its region's host. Raises CloudError."""
         self._api.send(
             Call(
                 verb="POST",
@@ -156,7 +156,7 @@ def read(row: dict[str, Any]) -> Instance:
 
 
 def _number(value: Any) -> int:
-    """Return the number that a value begins with (`100`, `"100GB"`), 0 if with none."""
+    """Return the number that a value begins with (`100`, `"100GB"`), 0 if with no number."""
     found = re.match(r"\s*(\d+)", str(value))
     return int(found[1]) if found else 0
 
@@ -191,9 +191,10 @@ def only_name(name: str, run_id: str = "", attempt: str = "") -> Tags:
 
 
 def new_id(doing: str, answer: Any) -> str:
-    """Return the id that a create or resume call was answered with.
+    """Return the id in the answer to a create or resume call.
 
-    Without one nothing was made, if the answer says why; otherwise raises CloudUnreachable.
+    An answer without one that says why raises that refusal, and nothing was made; any other raises
+    CloudUnreachable.
     """
     given = answer.get("machine_id") if isinstance(answer, dict) else None
     if given and str(given).isdigit():

@@ -24,7 +24,7 @@ PATIENT_AFTER: Final = 180.0
 PATIENT_LOOK_SECONDS: Final = 3.0
 # A pause that was accepted shows in the row by then; if not, it is asked for again.
 SHOWS_WITHIN: Final = 15.0
-# So many refusals in words, and the machine still up: it will not be paused by asking again.
+# After so many answered refusals with the machine still up, asking again will not pause it.
 REFUSALS: Final = 3
 # A machine that one list misses, or has twice, may be changing its id.
 ODD_FOR: Final = 5.0
@@ -63,7 +63,7 @@ class Ending:
         raise _not_paused(machine, progress)
 
     def pause_at_once(self, machine: Machine) -> None:
-        """Have the pause accepted, and wait for nothing."""
+        """Have the pause accepted, and do not wait for it to happen."""
         found = self.instances.one(machine.name, machine.id)
         if found and found.state not in {State.PAUSED, State.ENDING}:
             self.instances.tell(found, "pause")
@@ -71,8 +71,8 @@ class Ending:
     def destroy(self, machine: Machine, found: Instance) -> None:
         """Destroy the machine of this row, by its id. Raises CloudError when it stays.
 
-        The call has been seen to fail and to destroy nevertheless: the row decides, and while it
-        says that the machine is there, it is destroyed again.
+        The call has been seen to fail and to destroy all the same. So the row decides: as long as
+        it shows the machine, the call is sent again.
         """
         trouble: CloudError | None = None
         for turn in every(LOOK_SECONDS, self._end_of_destroying()):
@@ -135,7 +135,7 @@ class Ending:
         return False
 
     def _is_settled(self, progress: _Progress) -> bool:
-        """Say whether the list has been odd for so long that it must be true."""
+        """Say whether the list has been odd for long enough to be believed."""
         progress.odd_since = progress.odd_since or self.clock.now()
         return self.clock.now() - progress.odd_since >= ODD_FOR
 
@@ -156,7 +156,7 @@ class Ending:
         return not progress.asked or self.clock.now() - progress.asked_at > SHOWS_WITHIN
 
     def _ask(self, found: Instance, progress: _Progress) -> None:
-        """An error is not believed before the row was read again: it is kept for later."""
+        """Ask for the pause; keep an error until the row has been read again, before believing it."""
         progress.asked, progress.asked_at = progress.asked + 1, self.clock.now()
         try:
             self.instances.tell(found, "pause")

@@ -38,7 +38,7 @@ class Preflight:
         return _checked("balance", self._balance)
 
     def rest(self, wanted: Callable[[Instance | None], Wanted]) -> Iterator[Check]:
-        """Look at the rest; `wanted` says what is to be free, for a machine or a new one."""
+        """Look at the rest; `wanted` says what must be free, for a machine or a new one."""
         name = self.order.tags.name
         yield _checked("machine name", self._name)
         yield _checked("startup script", self._script)
@@ -74,7 +74,7 @@ class Preflight:
     def _free(self, wanted: Wanted) -> str:
         free = self.catalogue.demand(wanted)
         _, currency = self.catalogue.offers(wanted.candidate.region)
-        told = "it is not told how many" if free is None else str(free)
+        told = "an unknown number of" if free is None else str(free)
         return f"{wanted}: {told} GPUs free; prices are in {currency}"
 
 

@@ -1,7 +1,7 @@
-"""One command over SSH, with an end in time.
+"""One command over SSH, within a time limit.
 
 By asyncssh, because there one deadline holds for connecting, logging in and running, and because it
-needs no package besides `cryptography`. Everything it does here is over in seconds, so each command
+needs no package but `cryptography`. Everything it does here is over in seconds, so each command
 is a connection of its own.
 """
 
@@ -29,7 +29,7 @@ SLACK: Final = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where a machine lets one in."""
+    """Where to log in to a machine."""
 
     host: str
     port: int
@@ -45,7 +45,7 @@ class Said:
 
 
 def address_of(command: str) -> Address | None:
-    """Read the vendor's `ssh -o … -p PORT USER@HOST`; None where it is no such thing."""
+    """Read the vendor's `ssh -o … -p PORT USER@HOST`; None for anything else."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -110,7 +110,7 @@ def read_key(text: str) -> SSHKey:
         key: SSHKey = package.import_private_key(text.strip() + "\n")
         return key
     raise WrongRequest(
-        "JL_SSH_KEY is no private key, or one with a passphrase.",
+        "JL_SSH_KEY is not a private key, or has a passphrase.",
         "Pass the whole text of an OpenSSH private key without a passphrase, or leave it out.",
     )
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gpu_ci.providers.jarvislabs.api import Api
     from gpu_ci.providers.jarvislabs.machine_rows import Instance
 
-# Whoever waits for a runner looks at its machine in between: each step is short.
+# A wait for a runner looks at its machine in between, so each step is short.
 STEP_SECONDS: Final = 1.8
 ADOPT_SECONDS: Final = 10.0
 LOG_LINES: Final = 200
@@ -70,7 +70,7 @@ class Access:
     def advance(self, instance: Instance) -> None:
         """Send a running virtual machine its boot script if it has none, in one short step.
 
-        Asked twice it is sent once. Raises CloudError if the machine let us in and did not take it.
+        Calling it twice sends it once. Raises CloudError if the machine let us in and did not take it.
         """
         guest = self._guests.get(instance.name)
         if guest is None or guest.sent or not self._sending.acquire(blocking=False):
@@ -121,7 +121,7 @@ class Access:
             raise CloudError(
                 f"{instance.describe()} did not start its boot script over SSH: it ended with "
                 f"{said.status}, {said.text.strip()[-300:]!r}.",
-                "The user of its image must be root, or may use sudo without a password.",
+                "The user of its image must be root, or be allowed to use sudo without a password.",
             )
         guest.sent = True
         if not self._given:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gpu_ci.providers.jarvislabs.api import Api
 
-# By one operator's notes, an account may have so many. Only the service's own refusal counts.
+# By one operator's notes, an account may have this many. Only the service's own refusal counts.
 USUAL_SLOTS: Final = 3
 
 
@@ -99,7 +99,7 @@ class Scripts:
         raise trouble or CloudUnreachable(f"JarvisLabs did not {doing}.", NETWORK_CURE)
 
     def _update(self, script: Script, text: str) -> None:
-        """Replace its text; once more after a lost answer, since the same twice is once."""
+        """Replace its text; once more after a lost answer, since sending it twice does no harm."""
         doing, query = f"update the startup script {script.name}", {"script_id": script.id}
         call = Call(
             verb="POST", path="scripts/update", doing=doing, query=query, files=upload(text)
@@ -116,7 +116,7 @@ def script_name(machine: str, scope: str) -> str:
 
 
 def place_of(scope: str) -> str:
-    """Return where runners are registered (`repos/octo/science`, `orgs/octo`) as names hold it.
+    """Return where runners are registered (`repos/octo/science`, `orgs/octo`) as names spell it.
 
     GitHub takes these names in any case.
     """

@@ -13,7 +13,7 @@ from typing import Final
 
 from gpu_ci.model.tags import slug
 
-# Of a container only /home is kept over a pause.
+# A pause keeps only /home of a container.
 ROOT: Final = "/home/gpu-ci"
 HOME: Final = f"{ROOT}/home"
 BOOT_LOG: Final = f"{ROOT}/boot.log"
@@ -36,7 +36,7 @@ cat >{root}/start.sh <<'{end}'
 {after}
 setsid sh {root}/start.sh </dev/null >/dev/null 2>&1 &
 """
-# A start that is asked for again by one who has not heard the answer is one start.
+# A start that is sent again after a lost answer is still one start.
 _ONCE: Final = (
     'if [ -O "$mark" ] && [ "$(cat "$mark")" = {digest} ]; then exit 0; fi\nrm -f "$mark"'
 )
@@ -47,7 +47,7 @@ _TELL: Final = 'if [ -O "$mark" ] && [ ! -L "$mark" ]; then echo {words}; fi'
 def starting(name: str, boot_script: str) -> str:
     """Return what starts the boot script, detached, and marks this uptime as ours.
 
-    /dev/shm is empty at each start of a machine, and so is the mark's place.
+    /dev/shm, where the mark is, is empty at each start of a machine.
     """
     digest = hashlib.sha256(boot_script.encode()).hexdigest()
     return _filled(
@@ -64,7 +64,7 @@ def taking_over(name: str, boot_script: str) -> str:
 
 
 def _filled(name: str, boot_script: str, *, before: str, after: str) -> str:
-    """Fill in. In one step, and the boot script behind a quoted word: nothing of it is expanded."""
+    """Fill the text in, in one step and with the script behind a quoted word: nothing expands."""
     return _START.format(
         root=ROOT,
         mark=f"/dev/shm/gpu-ci.{slug(name)}",  # noqa: S108 -- of the machine, not of this one
@@ -76,7 +76,7 @@ def _filled(name: str, boot_script: str, *, before: str, after: str) -> str:
 
 
 def _end_of(text: str) -> str:
-    """Return a word that is no line of the text."""
+    """Return a word that is not a line of the text."""
     lines = set(text.splitlines())
     words = (f"GPU_CI_END_{number}" for number in count())
     return next(word for word in words if word not in lines)

@@ -1,4 +1,4 @@
-"""Finds a filesystem by its name: a machine is given the number that it has just now."""
+"""Finds a filesystem by its name: a machine is given its current number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This machine as a provider, to try things out, and for machines that one owns."""
+"""This machine as a provider, to try things out, and for machines that you own."""
 
 from __future__ import annotations
 

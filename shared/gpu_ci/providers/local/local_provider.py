@@ -1,6 +1,6 @@
-"""This machine as a provider: a "machine" is a folder and the processes that bear its name.
+"""This machine as a provider: a "machine" is a folder and the processes that carry its name.
 
-For trying out, and for machines that one owns. The processes outlive the job that started them: a
+For trying things out, and for machines that you own. The processes outlive the job that started them: a
 runner (and `act`) ends the children of a job, so they get a session and an environment of their
 own. Needs Linux: processes are recognised by their environment in /proc.
 """
@@ -139,7 +139,7 @@ class Local(Defaults):
         return "".join(log.read_text(errors="replace") for log in logs if log.exists())
 
     def price(self, machine: Machine) -> Price | None:  # noqa: ARG002 -- the Protocol's
-        return Price(per_hour=0.0, source="a machine of one's own")
+        return Price(per_hour=0.0, source="a machine of your own")
 
     def _folder(self, name: str) -> Path:
         return self._folders / name
@@ -211,7 +211,7 @@ class Local(Defaults):
         return False
 
     def _remove_old(self) -> None:
-        """Remove what machines left that ended by themselves long ago."""
+        """Remove what is left of machines that ended by themselves long ago."""
         for folder in self._all():
             machine = self._read(folder)
             overdue = machine.tags.expires_at < self._clock.now()
@@ -249,7 +249,7 @@ def _state_folder(given: str, env: Mapping[str, str]) -> Path:
 
 
 def _processes(name: str) -> list[int]:
-    """Return the ids of all living processes that bear the machine's name in their environment."""
+    """Return the ids of all living processes that carry the machine's name in their environment."""
     mark = f"{MARKER}={name}".encode()
     found = []
     for folder in PROC.iterdir():
