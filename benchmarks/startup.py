@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST_LINE = "import time; print(time.time_ns())"
-IMPORTS = "import time, requests, github, boto3; print(time.time_ns())"
+IMPORTS = "import time, requests, botocore.session; print(time.time_ns())"
 BASH = ["bash", "--noprofile", "--norc", "-e", "-o", "pipefail"]
 
 

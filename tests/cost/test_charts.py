@@ -14,7 +14,7 @@ from gpu_ci.cost.plot import draw
 from gpu_ci.cost.table import KIND_HEAD, RUN_HEAD, aligned, by_kind, by_run, money
 from gpu_ci.errors import EnvironmentBroken
 from gpu_ci.github.client import Run
-from gpu_ci.ledger.read_ledger import Ledger, Posting
+from gpu_ci.ledger.read_ledger import Ledger, LedgerLine
 from gpu_ci.model.machine import Price
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ MONTH = NOON - 21.5 * DAY
 INR = Price(per_hour=80.0, currency="INR")
 
 
-def posting(cost: float = 0.5, *, ago: float = 0.0, run: int = 1, **changed: Any) -> Posting:
+def line(cost: float = 0.5, *, ago: float = 0.0, run: int = 1, **changed: Any) -> LedgerLine:
     made = Run(
         id=run,
         attempt=1,
@@ -33,19 +33,19 @@ def posting(cost: float = 0.5, *, ago: float = 0.0, run: int = 1, **changed: Any
         name=changed.pop("workflow", "gpu"),
         created_at=NOON - ago * DAY,
     )
-    return Posting(run=made, job="stop", entry=entry(cost, **changed), most_seconds=0.0)
+    return LedgerLine(run=made, job="stop", entry=entry(cost, **changed), most_seconds=0.0)
 
 
-def ledger(*postings: Posting, since: float = MONTH) -> Ledger:
-    return Ledger(since=since, postings=postings, runs=len(postings))
+def ledger(*lines: LedgerLine, since: float = MONTH) -> Ledger:
+    return Ledger(since=since, lines=lines, runs=len(lines))
 
 
 MIXED = ledger(
-    posting(1.0, run=2),
-    posting(2.0, run=2, type="L4", machine="b", split=None),
-    posting(4.0, run=1, ago=2, workflow="nightly"),
-    posting(run=1, ago=2, price=INR),
-    posting(run=1, ago=2, seconds=None, split=None),
+    line(1.0, run=2),
+    line(2.0, run=2, type="L4", machine="b", split=None),
+    line(4.0, run=1, ago=2, workflow="nightly"),
+    line(run=1, ago=2, price=INR),
+    line(run=1, ago=2, seconds=None, split=None),
 )
 
 
@@ -73,7 +73,7 @@ def test_a_row_for_each_type_and_workflow() -> None:
 
 def test_sums_by_currency() -> None:
     """Dollars and rupees apart, and what is unknown said."""
-    assert money(MIXED.postings) == "80.0000 INR + 7.0000 USD + unknown for 1"
+    assert money(MIXED.lines) == "80.0000 INR + 7.0000 USD + unknown for 1"
     assert money([]) == "nothing"
 
 
@@ -87,7 +87,7 @@ def test_a_table_for_a_terminal() -> None:
 
 def test_days_without_a_gap() -> None:
     """A day on which nothing ran is there, with zero; each currency has a series of its own."""
-    rupees, dollars = by_part(MIXED.postings, MONTH, NOON)
+    rupees, dollars = by_part(MIXED.lines, MONTH, NOON)
     assert (rupees.currency, dollars.currency) == ("INR", "USD")
     assert (len(dollars.names), dollars.names[0], dollars.names[-1]) == (
         22,
@@ -96,21 +96,21 @@ def test_days_without_a_gap() -> None:
     )
     assert dollars.totals[-3:] == (4.0, 0.0, 3.0)
     assert set(dollars.amounts) == {"boot", "work", "idle", "not split"}
-    _, kinds = by_type(MIXED.postings, MONTH, NOON)
+    _, kinds = by_type(MIXED.lines, MONTH, NOON)
     assert list(kinds.amounts) == ["g4dn.xlarge", "L4"]
     assert sum(kinds.totals) == pytest.approx(sum(dollars.totals))
 
 
 def test_what_goes_far_back_is_told_by_months() -> None:
     """No more bars than can be told apart."""
-    (series,) = by_part([posting(ago=100), posting()], NOON - 100 * DAY, NOON)
+    (series,) = by_part([line(ago=100), line()], NOON - 100 * DAY, NOON)
     assert series.names == ("2026-08", "2026-09", "2026-10", "2026-11")
     assert [round(each, 6) for each in series.totals] == [0.5, 0.0, 0.0, 0.5]
 
 
 def test_a_chart_of_mermaid() -> None:
     """A bar for each day, with the sum in its title."""
-    (chart,) = charts(ledger(posting(1.0), posting(0.5, ago=1), since=NOON - DAY), NOON, "GPU cost")
+    (chart,) = charts(ledger(line(1.0), line(0.5, ago=1), since=NOON - DAY), NOON, "GPU cost")
     assert chart.splitlines() == [
         "xychart-beta",
         '    title "GPU cost: 1.50 USD"',
@@ -124,7 +124,7 @@ def test_a_chart_of_mermaid() -> None:
 @pytest.mark.parametrize("title", ['a"; b', "a\n```\nb", "a`b#quot;c", "x\\y"])
 def test_what_others_named_is_no_mermaid(title: str) -> None:
     """Quotes, fences and codes in a name end neither the title nor the block."""
-    (chart,) = charts(ledger(posting()), NOON, title)
+    (chart,) = charts(ledger(line()), NOON, title)
     assert len(chart.splitlines()) == 5
     assert re.fullmatch(r'    title "[^"`#;\\]+"', chart.splitlines()[1])
 
@@ -132,7 +132,7 @@ def test_what_others_named_is_no_mermaid(title: str) -> None:
 def test_nothing_spent_is_no_chart() -> None:
     """An empty chart is an error to Mermaid; free machines are a chart of zeros."""
     assert charts(ledger(), NOON, "x") == []
-    (chart,) = charts(ledger(posting(0.0)), NOON, "x")
+    (chart,) = charts(ledger(line(0.0)), NOON, "x")
     assert "0 --> 1.0000" in chart
 
 
@@ -147,12 +147,12 @@ def height(file: Path, made: Ledger) -> int:
 def test_a_picture(tmp_path: Path) -> None:
     """Whatever there is to draw: nothing, free machines, one day of many types, two currencies,
     of which each has axes of its own."""
-    one_day = [posting(0.1 + n / 900, run=n, type=f"type-{n % 9}") for n in range(30)]
+    one_day = [line(0.1 + n / 900, run=n, type=f"type-{n % 9}") for n in range(30)]
     file = tmp_path / "cost.png"
     nothing = height(file, ledger())
-    free = height(file, ledger(posting(0.0), since=NOON))
+    free = height(file, ledger(line(0.0), since=NOON))
     many = height(file, ledger(*one_day, since=NOON))
-    two = height(file, ledger(*MIXED.postings, since=NOON - 2 * DAY))
+    two = height(file, ledger(*MIXED.lines, since=NOON - 2 * DAY))
     assert nothing < free == many
     assert two == 2 * many
 

@@ -111,7 +111,7 @@ def test_a_picture_is_drawn(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_pat
     stopped(desk, entry(1.0))
     assert run(desk, "--plot", str(tmp_path / "cost.png")) == 0
     ((ledger, until, title, file),) = drawn
-    assert [posting.entry.cost for posting in ledger.postings] == [1.0]
+    assert [line.entry.cost for line in ledger.lines] == [1.0]
     assert (until, file) == (NOON, tmp_path / "cost.png")
     assert title == f"GPU cost of {REPOSITORY} since 2026-11-01"
 

@@ -193,7 +193,7 @@ def test_a_token_without_the_right_costs_nothing(cloud: Cloud, code: int) -> Non
     )
     assert cloud.run("start", gpus="0") == 10
     assert cloud.aws.faults.requests == ()
-    cure = "revoked or out of date" if code == 401 else "needs the scope `repo`"
+    cure = "revoked or expired" if code == 401 else "needs the scope `repo`"
     assert cure in cloud.told()
 
 

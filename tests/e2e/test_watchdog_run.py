@@ -72,7 +72,7 @@ CASES = {
         exit_code=STUCK,
         cancels=2,  # with the job's own token, then with the other one
         faults=(answer(403, {"message": "No"}, path="/cancel$", times=None),),
-        told="could not be cancelled, and waits on",
+        told="could not be cancelled, and keeps waiting",
     ),
 }
 

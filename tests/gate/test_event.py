@@ -100,13 +100,13 @@ def test_a_payload_of_another_shape(cut: Callable[[dict[str, Any]], None], tmp_p
     """What may be a fork's is not taken for the repository's own: it is refused."""
     told = pull_request("opened", "run-gpu-ci")
     cut(told["payload"])
-    with pytest.raises(EventUnreadable, match="has another shape than GitHub's"):
+    with pytest.raises(EventUnreadable, match="does not have GitHub's shape"):
         Event.read(environment(told, tmp_path))
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "cannot be read"), ("{", "cannot be read"), ("[]", "no JSON object")],
+    [(None, "cannot be read"), ("{", "cannot be read"), ("[]", "not a JSON object")],
 )
 def test_a_payload_that_cannot_be_read(content: str | None, words: str, tmp_path: Path) -> None:
     """Missing, broken or no object: nobody knows who asks."""

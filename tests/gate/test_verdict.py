@@ -327,8 +327,8 @@ def test_odd_names_are_only_names(name: str, verdict: Any) -> None:
 
 
 def test_no_default_branch_is_no_branch(verdict: Any) -> None:
-    """Where nothing tells the default branch, no push runs by itself: nothing is guessed."""
+    """Where the default branch is unknown, no push runs by itself: nothing is guessed."""
     told = push("refs/heads/")
     del told["payload"]["repository"]
     found = verdict(told)
-    assert (found.word, "which nothing tells" in found.reason) == ("no", True)
+    assert (found.word, "which is unknown" in found.reason) == ("no", True)

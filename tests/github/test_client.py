@@ -614,7 +614,7 @@ def test_words_for_each_refusal(desk: Desk, token: str, status: int) -> None:
     with pytest.raises(Forbidden, match=f"answered {status}") as raised:
         desk.client(token).runner_builds()
     cure = raised.value.cure
-    assert ("wrong, revoked or out of date" in cure) == (status == 401)
+    assert ("wrong, revoked or expired" in cure) == (status == 401)
     kinds = {kind for kind in ("ghp_", "github_pat_", "ghs_") if _is_for(kind, cure, status)}
     known = {kind for kind in ("ghp_", "github_pat_", "ghs_") if token.startswith(kind)}
     assert kinds == (known or {"ghp_", "github_pat_", "ghs_"})

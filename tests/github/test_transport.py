@@ -609,7 +609,7 @@ def secrets_of(desk: Desk) -> list[str]:
 @pytest.mark.parametrize("token", ["ghp_abc\ndef", "ghp_abc\u200b", "ghp_“quoted”"])
 def test_token_that_is_none(desk: Desk, token: str) -> None:
     """A token with a line end, a hidden blank or curly quotes is Forbidden at once, and not shown."""
-    with pytest.raises(Forbidden, match="Copy it anew") as raised:
+    with pytest.raises(Forbidden, match="Copy it again") as raised:
         desk.client(token).runners()
     assert "ghp_" not in told(raised.value)
     assert desk.clock.slept == []

@@ -68,7 +68,7 @@ def test_every_runner_that_can_be_had_is_a_profile() -> None:
         "big-one: extra_config left out.",
         "gcp-runner is left out: there is no provider for 'gcp'.",
         "runner-4: preemptible is [False, True], taken as on-demand.",
-        "runner-4: an image has one id in each region: give a name filter, or one region.",
+        "runner-4: an image has another id in each region: give a name filter, or one region.",
     ]
 
 
@@ -109,11 +109,11 @@ def test_two_runners_of_one_name_are_two_profiles() -> None:
         ("", "x has no list `runners:` of `name: value` lines."),
         ("runners: 5", "x has no list `runners:` of `name: value` lines."),
         ("runners: [5]", "x has no list `runners:` of `name: value` lines."),
-        ("runners: []", "x has no runner that can be had here."),
+        ("runners: []", "x has no runner that a provider here offers."),
         ("a: &a [*a]", "x, line 1: the alias *a is not taken here: write out what it stands for."),
         (
             "runners: [{name: g, cloud: gcp}]",
-            "x has no runner that can be had here.\n\ng is left out: there is no provider for 'gcp'.",
+            "x has no runner that a provider here offers.\n\ng is left out: there is no provider for 'gcp'.",
         ),
     ],
 )

@@ -70,8 +70,8 @@ def test_without_a_terminal_the_missing_flags_are_named(checkout: Checkout) -> N
     with pytest.raises(BadInputs) as caught:
         checkout.init(machine="A100", env={"JL_API_KEY": "x"})
     assert str(caught.value) == (
-        "Nobody can be asked: the input is no terminal. Give --provider (such as jarvislabs), --run "
-        "(such as uv run --with pytest pytest), or --yes for all these."
+        "Nobody can be asked: the input is not a terminal. Give --provider (such as jarvislabs), --run "
+        "(such as uv run --with pytest pytest), or --yes for all of these."
     )
     assert not (checkout.root / ".github").exists()
 
@@ -102,8 +102,8 @@ def test_nothing_is_overwritten(checkout: Checkout, which: str) -> None:
     with pytest.raises(AlreadyThere) as caught:
         checkout.init(answers=[])
     assert str(caught.value) == (
-        f"{which} would be overwritten, so nothing was written. Look with --dry-run at what would be, "
-        "or give --force."
+        f"{which} would be overwritten, so nothing was written. Use --dry-run to see the new text, "
+        "or --force to overwrite."
     )
     assert [path for path in checkout.root.rglob(".github/**/*") if path.is_file()] == [file]
     assert file.read_text() == "mine"
@@ -308,7 +308,7 @@ def group(checkout: Checkout, event: Mapping[str, Any]) -> str:
 def test_only_our_label_ends_a_running_test(
     checkout: Checkout, event: dict[str, Any], name: str
 ) -> None:
-    """Another label or a push cancels nothing that is paid for; the label given anew does."""
+    """Another label or a push cancels nothing that is paid for; the label added again does."""
     checkout.init(yes=True)
     assert loaded(checkout.workflow)["concurrency"]["cancel-in-progress"] is True
     assert loaded(checkout.workflow)["on"]["pull_request"]["types"] == [

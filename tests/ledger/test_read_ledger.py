@@ -38,7 +38,7 @@ def several(desk: Desk, count: int, each: float = 1.0) -> None:
 
 
 def spent(desk: Desk) -> dict[str, float]:
-    return sums(read(desk).postings)
+    return sums(read(desk).lines)
 
 
 def test_a_month_is_read(desk: Desk) -> None:
@@ -48,17 +48,17 @@ def test_a_month_is_read(desk: Desk) -> None:
     stopped(desk, entry(50.0), ago=22 * DAY)
     ledger = read(desk)
     assert ledger.complete
-    assert [posting.entry.cost for posting in ledger.postings] == [2.0, 3.0, 1.0]
-    assert [posting.run.name for posting in ledger.postings] == ["ci", "ci", "gpu"]
-    assert sums(ledger.postings) == {"USD": 6.0}
-    assert sums(read(desk, workflow="gpu").postings) == {"USD": 1.0}
+    assert [line.entry.cost for line in ledger.lines] == [2.0, 3.0, 1.0]
+    assert [line.run.name for line in ledger.lines] == ["ci", "ci", "gpu"]
+    assert sums(ledger.lines) == {"USD": 6.0}
+    assert sums(read(desk, workflow="gpu").lines) == {"USD": 1.0}
 
 
 def test_a_month_without_runs(desk: Desk) -> None:
     """Nothing was spent, and that is known."""
     desk.state.reset()
     ledger = read(desk)
-    assert (ledger.complete, ledger.runs, ledger.postings) == (True, 0, ())
+    assert (ledger.complete, ledger.runs, ledger.lines) == (True, 0, ())
     assert month_of(NOON) == NOON - 21 * DAY - DAY / 2
 
 
@@ -116,7 +116,7 @@ def test_lines_that_are_no_entries_are_counted(desk: Desk) -> None:
     minus = str(entry(1.0)).replace("1.0000", "-1.0000").replace("at 1 USD", "at -1 USD")
     run, job = stopped(desk, f"{entry(1.0)}\n{minus}\nhello")
     ledger = read(desk)
-    assert sums(ledger.postings) == {"USD": 1.0}
+    assert sums(ledger.lines) == {"USD": 1.0}
     assert [(each.run.id, each.job) for each in ledger.unreadable] == [(run.id, job.name)] * 2
 
 
@@ -152,9 +152,9 @@ def test_three_hundred_runs_are_that_many_requests(desk: Desk) -> None:
     desk.state.reset()
     several(desk, 300, 0.01)
     ledger = read(desk)
-    assert (ledger.complete, ledger.runs, len(ledger.postings)) == (True, 300, 300)
+    assert (ledger.complete, ledger.runs, len(ledger.lines)) == (True, 300, 300)
     assert desk.state.counted_calls == 603
-    assert sums(ledger.postings)["USD"] == pytest.approx(3.0)
+    assert sums(ledger.lines)["USD"] == pytest.approx(3.0)
 
 
 def test_more_runs_than_a_filtered_list_has_are_all_read(desk: Desk) -> None:
@@ -183,7 +183,7 @@ def test_a_rate_limit_keeps_what_was_read(desk: Desk) -> None:
     ledger = read_ledger(history(desk, patience=5.0), MONTH)
     assert isinstance(ledger.gap, Limited)
     assert (ledger.complete, ledger.runs) == (False, 7)
-    names = [posting.entry.machine for posting in ledger.postings]
+    names = [line.entry.machine for line in ledger.lines]
     assert names == [f"m-{number}" for number in range(7)]
     assert ledger.oldest == NOON - 6 * 60
 
@@ -246,14 +246,14 @@ def test_a_machine_counts_once_in_a_run(desk: Desk, later_first: bool) -> None:
     for each in reversed(told) if later_first else told:
         job = add_job(desk, run)
         desk.state.annotate(job.id, Annotation(level="notice", title=TITLE, message=str(each)))
-    assert [posting.entry for posting in read(desk).postings] == [told[0]]
+    assert [line.entry for line in read(desk).lines] == [told[0]]
 
 
 @pytest.mark.parametrize("lesser", [entry(9.0, price=None), entry(9.0, seconds=None, split=None)])
 def test_of_two_lines_the_one_that_tells_a_cost_counts(desk: Desk, lesser: Entry) -> None:
     """However short the other one's time is: it must not block a budget."""
     stopped(desk, lesser, entry(1.0), lesser, job={"completed_at": NOON + 1})
-    assert [posting.entry for posting in read(desk).postings] == [entry(1.0)]
+    assert [line.entry for line in read(desk).lines] == [entry(1.0)]
 
 
 def test_a_kept_machine_counts_as_often_as_it_was_rented(desk: Desk) -> None:
@@ -279,16 +279,16 @@ def test_an_unknown_time_counts_from_the_attempt_that_it_is_of(desk: Desk, of_at
     again = desk.state.run(run.id)
     add_job(desk, again, name="start", steps=(), started_at=NOON - 50, completed_at=NOON)
     stop = add_job(desk, again, name="late stop", started_at=NOON, completed_at=NOON + 50)
-    line = entry(36.0, machine=name, seconds=None, split=None)
-    desk.state.annotate(stop.id, Annotation(level="notice", title=TITLE, message=str(line)))
-    (posting,) = read(desk).postings
-    assert posting.most_seconds == (3 * DAY + 50 if of_attempt == "1" else 100)
+    left = entry(36.0, machine=name, seconds=None, split=None)
+    desk.state.annotate(stop.id, Annotation(level="notice", title=TITLE, message=str(left)))
+    (line,) = read(desk).lines
+    assert line.most_seconds == (3 * DAY + 50 if of_attempt == "1" else 100)
 
 
 def test_a_machine_of_unknown_time_is_billed_no_longer_than_its_run(desk: Desk) -> None:
     """A budget counts it from the run's beginning to the end of the stop's job."""
     stopped(desk, entry(36.0, seconds=None, split=None), job={"completed_at": NOON + 100})
-    (posting,) = read(desk).postings
-    assert posting.entry.cost is None
-    assert posting.most == pytest.approx(1.0)
+    (line,) = read(desk).lines
+    assert line.entry.cost is None
+    assert line.most == pytest.approx(1.0)
     assert STOP == "Run org/gpu-ci/action-stop@v1"

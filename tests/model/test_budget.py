@@ -9,10 +9,10 @@ from tests.fakes import start_env
 
 from gpu_ci.errors import BadInputs, OverBudget
 from gpu_ci.inputs.start_inputs import StartInputs
-from gpu_ci.model.budget import Budget, Outlook, judge
+from gpu_ci.model.budget import Budget, Estimate, judge
 from gpu_ci.model.machine import Price
 
-OUTLOOK = Outlook(
+ESTIMATE = Estimate(
     price=Price(per_hour=0.526, source="AWS price list of 2026-11-20"), count=1, seconds=21600
 )
 
@@ -56,10 +56,10 @@ def test_what_is_no_budget_is_said(text: str, why: str) -> None:
 
 def test_what_fits_is_told_with_its_figures() -> None:
     """A line for each limit."""
-    outlook = Outlook(
-        price=OUTLOOK.price, count=2, seconds=3600, run_others=1.0, month_others=100.0
+    estimate = Estimate(
+        price=ESTIMATE.price, count=2, seconds=3600, run_others=1.0, month_others=100.0
     )
-    lines = judge(Budget(run=5, month=200), outlook)
+    lines = judge(Budget(run=5, month=200), estimate)
     start = (
         "This start may cost 1.05 USD (2 machines at 0.526 USD/h, AWS price list of 2026-11-20, for "
         "60 minutes), and the rest of the "
@@ -73,7 +73,7 @@ def test_what_fits_is_told_with_its_figures() -> None:
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
     """The numbers, and the lifetime or the budget that would pass."""
     with pytest.raises(OverBudget) as caught:
-        judge(Budget(run=3), OUTLOOK)
+        judge(Budget(run=3), ESTIMATE)
     assert "3.16 USD in all: more than the budget of 3/run." in str(caught.value)
     assert "max-lifetime-minutes: 342 would pass, and a budget of 3.16/run would pass." in str(
         caught.value
@@ -83,14 +83,14 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
 @pytest.mark.parametrize("besides", [3.0, 4.0])
 def test_what_is_used_up_is_said(besides: float) -> None:
     """No lifetime would help, so none is named."""
-    outlook = Outlook(price=OUTLOOK.price, count=1, seconds=3600, run_others=besides)
+    estimate = Estimate(price=ESTIMATE.price, count=1, seconds=3600, run_others=besides)
     with pytest.raises(OverBudget, match="No max-lifetime-minutes would pass"):
-        judge(Budget(run=3), outlook)
+        judge(Budget(run=3), estimate)
 
 
 def test_a_free_machine_still_counts_what_is_beside_it() -> None:
     """Nothing is divided by its price."""
-    free = Outlook(price=Price(per_hour=0.0), count=1, seconds=3600, month_others=9.0)
+    free = Estimate(price=Price(per_hour=0.0), count=1, seconds=3600, month_others=9.0)
     assert judge(Budget(run=0), free)
     with pytest.raises(OverBudget):
         judge(Budget(month=8), free)
@@ -109,17 +109,17 @@ def test_the_cure_is_one(
     """What a refusal says would pass, passes."""
     budget = Budget(run=limit)
 
-    def outlook(of_minutes: int) -> Outlook:
-        return Outlook(
+    def estimate(of_minutes: int) -> Estimate:
+        return Estimate(
             price=Price(per_hour=price), count=count, seconds=of_minutes * 60, run_others=besides
         )
 
     try:
-        judge(budget, outlook(minutes))
+        judge(budget, estimate(minutes))
     except OverBudget as over:
         enough = over.cure.partition("a budget of ")[2].partition("/run")[0]
-        assert judge(Budget.read((f"{enough}/run",)), outlook(minutes))
+        assert judge(Budget.read((f"{enough}/run",)), estimate(minutes))
         if "No max" not in over.cure:
             left = int(over.cure.partition(": ")[2].partition(" ")[0])
-            assert judge(budget, outlook(left))
+            assert judge(budget, estimate(left))
             assert left < minutes

@@ -157,22 +157,22 @@ WORDS = [
         "profiles: {a: {image: '${{ inputs.image }}'}}",
         [
             (
-                f"{FILE}, line 1: image holds an expression, and none is filled in here. Give it as an "
+                f"{FILE}, line 1: image holds an expression, and expressions are not evaluated here. Give it as an "
                 "input."
             ),
         ],
     ),
     (
         "profiles:\n  a:\n    gpus: 1\n    gpus: 2",
-        [f"{FILE}, line 4: 'gpus' stands on line 3 already. Remove one."],
+        [f"{FILE}, line 4: 'gpus' is on line 3 already. Remove one."],
     ),
     (
         "profiles:\n  a: {}\n  b: {}\n  a: {}",
-        [f"{FILE}, line 4: 'a' stands on line 2 already. Remove one."],
+        [f"{FILE}, line 4: 'a' is on line 2 already. Remove one."],
     ),
     (
         "profiles: {a: {provider-options: {x: {y: 1, y: 2}}}}",
-        [f"{FILE}, line 1: 'y' stands on line 1 already. Remove one."],
+        [f"{FILE}, line 1: 'y' is on line 1 already. Remove one."],
     ),
     (
         "x: &x [1, 2]\ny: &y [*x, *x]\nprofiles: {a: {labels: *y}}",
@@ -189,7 +189,7 @@ WORDS = [
         "a: {provider: ec2}",
         [
             (
-                f"{FILE}, line 1: 'a' is not known at the top. Known is `profiles`, with each profile by "
+                f"{FILE}, line 1: 'a' is not known at the top. The only key is `profiles`, with each profile by "
                 "its name below it."
             )
         ],
@@ -208,7 +208,7 @@ WORDS = [
         "profiles: {a: {image: !x y}}",
         [f"{FILE}, line 1: the tag '!x' is not taken here. Remove it."],
     ),
-    ("a: 1\nb: \x01", [f"{FILE}, line 2: the character 0x0001 may not stand in YAML. Remove it."]),
+    ("a: 1\nb: \x01", [f"{FILE}, line 2: YAML may not contain the character 0x0001. Remove it."]),
     *(
         (
             f"profiles:\n  a:\n    provider-options:\n      x: {number}",

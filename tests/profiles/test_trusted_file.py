@@ -130,7 +130,7 @@ def test_a_pull_request_whose_event_cannot_be_read_gets_no_profile(
         found(env)
     assert str(caught.value) == (
         "The event (pull_request) cannot be read from GITHUB_EVENT_PATH, so it is not known whose "
-        "pull request this is, and which profile may be believed. Leave profile out, and give the "
+        "pull request this is, or which profile to trust. Leave profile out, and give the "
         "inputs themselves."
     )
 

@@ -15,7 +15,7 @@ from gpu_ci.errors import BudgetUnknown, CloudUnreachable, OverBudget
 from gpu_ci.ledger.read_ledger import read_ledger
 from gpu_ci.model.machine import Machine, Price, State
 from gpu_ci.providers import Candidate, Order
-from gpu_ci.start.budget_check import Prospect
+from gpu_ci.start.budget_check import BudgetCheck
 from gpu_ci_sandbox.fake_github import credentials
 from gpu_ci_sandbox.fake_github.annotations import Annotation
 from gpu_ci_sandbox.faults import answer
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 START = 3.0
 
 
-def prospect(desk: Desk, world: World) -> Prospect:
+def budget_check(desk: Desk, world: World) -> BudgetCheck:
     rental = world.rental
-    return Prospect(
+    return BudgetCheck(
         inputs=rental.inputs,
         plan=rental.plan,
         provider=rental.provider,
@@ -43,7 +43,7 @@ def prospect(desk: Desk, world: World) -> Prospect:
 def check(desk: Desk, world: World) -> list[str]:
     """Return what the check says when it passes."""
     said = list[str]()
-    prospect(desk, world).check(said.append)
+    budget_check(desk, world).check(said.append)
     return said
 
 
@@ -104,7 +104,7 @@ def test_what_has_no_price_is_not_taken(desk: Desk, unknown: str) -> None:
     world = World.of(budget="100/run", machine="small, large", region="here")
     prices(world, {"small": Price(per_hour=0.5), "large": Price(per_hour=2.0)} | {unknown: None})
     said = list[str]()
-    plan = prospect(desk, world).check(said.append)
+    plan = budget_check(desk, world).check(said.append)
     assert [each.type for each in plan.candidates] == [
         each for each in ("small", "large") if each != unknown
     ]
@@ -301,7 +301,7 @@ def test_a_token_that_may_not_read_checks_is_told_so(desk: Desk) -> None:
     """The right is named that the job needs; without a stop in the month nobody asks for it."""
     poor = desk.state.issue(credentials.fine_grained("octo/widgets", actions="read"))
     world = World.of(budget="9/month")
-    poorly = replace(prospect(desk, world), history=history(desk, poor))
+    poorly = replace(budget_check(desk, world), history=history(desk, poor))
     poorly.check(world.said.append)
     stopped(desk, entry(1.0))
     with pytest.raises(BudgetUnknown, match="`checks: read`"):

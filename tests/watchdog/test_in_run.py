@@ -368,7 +368,7 @@ def test_a_cancel_that_is_refused_is_told(scene: Scene) -> None:
     scene.desk.add(answer(403, {"message": "Resource not accessible"}, path=CANCEL, times=None))
     told = scene.watch(**SHORT)
     assert (told.code, told.ended()) == (34, ("0", "0", "0"))
-    assert "::error::The run could not be cancelled, and waits on." in told.log
+    assert "::error::The run could not be cancelled, and keeps waiting." in told.log
     assert [each["done"] for each in told.findings] == ["not cancelled"]
 
 
@@ -411,7 +411,7 @@ def test_an_approval_is_no_wait_for_a_runner(scene: Scene, status: str) -> None:
     scene.queue(status=status)
     told = scene.watch(**SHORT)
     assert (told.code, told.seconds, scene.posts()) == (0, 60, [])
-    assert f"::warning::Not watched any longer: test is {status}." in told.log
+    assert f"::warning::No longer watched: test is {status}." in told.log
 
 
 def test_an_approval_in_time_is_watched_from_then(scene: Scene) -> None:

@@ -397,8 +397,8 @@ def test_what_no_force_ends_is_told_and_fails(scene: Scene) -> None:
     told = scene.sweep()
     assert (told.code, told.ended()) == (40, ("0", "0", "0"))
     assert scene.posts() == ["11 cancel", "11 force-cancel"]
-    assert told.done == {"run 11 (ci)": "cancelled by force, and a job is queued still"}
-    assert "::error::Run 11 was cancelled by force, and a job is queued still." in told.log
+    assert told.done == {"run 11 (ci)": "cancelled by force, and a job is still queued"}
+    assert "::error::Run 11 was cancelled by force, and a job is still queued." in told.log
     assert "Delete the run" in told.log
 
 

@@ -25,10 +25,10 @@ from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gpu_ci.ledger.read_ledger import Ledger, Posting
+    from gpu_ci.ledger.read_ledger import Ledger, LedgerLine
     from gpu_ci.runtime.clock import Clock
 
-# A secondary limit of GitHub's lasts a minute; the hour of the primary one is not waited for.
+# Enough for a secondary limit of GitHub's, a minute; the hour of the primary one is too long.
 PATIENCE: Final = 600.0
 
 
@@ -42,9 +42,9 @@ def cost(
     as_json: bool = False,
     clock: Clock = SYSTEM_CLOCK,
 ) -> None:
-    """Read the ledger and show it; what a limit has cut off is said, the rest is shown.
+    """Read the ledger and show it. If a limit cut it short, show the rest and say what is missing.
 
-    Raises BadInputs, EnvironmentBroken, or the GitHubError where nothing at all could be read.
+    Raises BadInputs, EnvironmentBroken, or the GitHubError if nothing at all could be read.
     """
     workflow_commands.mask_secrets(env, CARRY_SECRETS)
     picture = _picture(plot)
@@ -96,7 +96,7 @@ def _connect(env: Mapping[str, str], deadline: Deadline) -> History:
     reader.finish()
     repository = env["GITHUB_REPOSITORY"]
     github = GitHub.connect(
-        replace(inputs, run_token=""),  # one token: the reader's, and the job's only for want of it
+        replace(inputs, run_token=""),  # one token: the reader's, or the job's if there is none
         scope=f"repos/{repository}",
         repository=repository,
         deadline=deadline,
@@ -108,12 +108,10 @@ def _connect(env: Mapping[str, str], deadline: Deadline) -> History:
 
 def _print(ledger: Ledger, title: str, history: History) -> None:
     print(title)
-    if ledger.postings:
+    if ledger.lines:
         print("", *aligned(RUN_HEAD, by_run(ledger)), sep="\n")
         print("", *aligned(KIND_HEAD, by_kind(ledger)), sep="\n")
-    print(
-        f"\nIn all: {money(ledger.postings)}, of {ledger.runs} runs ({history.counted} requests)."
-    )
+    print(f"\nIn all: {money(ledger.lines)}, of {ledger.runs} runs ({history.counted} requests).")
 
 
 def _show_charts(ledger: Ledger, now: float, title: str, *, printed: bool) -> None:
@@ -122,7 +120,7 @@ def _show_charts(ledger: Ledger, now: float, title: str, *, printed: bool) -> No
         print(*(f"\n{chart}" for chart in drawn), sep="\n")
     table = (
         workflow_commands.table(KIND_HEAD, by_kind(ledger))
-        if ledger.postings
+        if ledger.lines
         else "No machine was billed."
     )
     parts = [f"### {title}", *map(fenced, drawn), table, *_gaps(ledger)]
@@ -130,7 +128,7 @@ def _show_charts(ledger: Ledger, now: float, title: str, *, printed: bool) -> No
 
 
 def _gaps(ledger: Ledger) -> list[str]:
-    """Return what is not in the figures, a sentence each."""
+    """Return a sentence for each thing that the figures lack."""
     gaps = []
     if not ledger.complete:
         why = str(ledger.gap) if ledger.gap else f"More than {MOST_RUNS} runs are not read."
@@ -151,18 +149,18 @@ def _as_json(ledger: Ledger, history: History) -> dict[str, Any]:
         "gaps": _gaps(ledger),
         "runs": ledger.runs,
         "requests": history.counted,
-        "totals": sums(ledger.postings),
-        "machines": [_machine(posting) for posting in ledger.postings],
+        "totals": sums(ledger.lines),
+        "machines": [_machine(line) for line in ledger.lines],
     }
 
 
-def _machine(posting: Posting) -> dict[str, Any]:
-    entry = posting.entry
+def _machine(line: LedgerLine) -> dict[str, Any]:
+    entry = line.entry
     return {
-        "run": posting.run.id,
-        "workflow": posting.run.name,
-        "created_at": posting.run.created_at,
-        "job": posting.job,
+        "run": line.run.id,
+        "workflow": line.run.name,
+        "created_at": line.run.created_at,
+        "job": line.job,
         **asdict(entry),
         "cost": entry.cost,
     }

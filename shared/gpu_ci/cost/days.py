@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gpu_ci.ledger.read_ledger import Posting
+    from gpu_ci.ledger.read_ledger import LedgerLine
 
 # More bars than these cannot be told apart.
 MOST_DAYS: Final = 62
@@ -29,20 +29,20 @@ class Series:
         return tuple(sum(column) for column in zip(*self.amounts.values(), strict=True))
 
 
-def by_part(postings: Sequence[Posting], since: float, until: float) -> list[Series]:
+def by_part(lines: Sequence[LedgerLine], since: float, until: float) -> list[Series]:
     """Return for each currency what boot, work and idle time cost, or time that is not split."""
-    return _series(postings, since, until, _parts)
+    return _series(lines, since, until, _parts)
 
 
-def by_type(postings: Sequence[Posting], since: float, until: float) -> list[Series]:
+def by_type(lines: Sequence[LedgerLine], since: float, until: float) -> list[Series]:
     """Return for each currency what machines of each type cost."""
     return _series(
-        postings, since, until, lambda each: {each.entry.type or "unknown": each.entry.cost or 0.0}
+        lines, since, until, lambda each: {each.entry.type or "unknown": each.entry.cost or 0.0}
     )
 
 
-def _parts(posting: Posting) -> dict[str, float]:
-    split, price, cost = posting.entry.split, posting.entry.price, posting.entry.cost or 0.0
+def _parts(line: LedgerLine) -> dict[str, float]:
+    split, price, cost = line.entry.split, line.entry.price, line.entry.cost or 0.0
     if split is None or price is None:
         return {"not split": cost}
     seconds = {"work": split.work, "boot": split.boot, "idle": split.idle}
@@ -50,19 +50,19 @@ def _parts(posting: Posting) -> dict[str, float]:
 
 
 def _series(
-    postings: Sequence[Posting],
+    lines: Sequence[LedgerLine],
     since: float,
     until: float,
-    keys: Callable[[Posting], dict[str, float]],
+    keys: Callable[[LedgerLine], dict[str, float]],
 ) -> list[Series]:
     spans = _spans(since, until)
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for posting in postings:
-        if posting.entry.price is None or posting.entry.cost is None:
+    for line in lines:
+        if line.entry.price is None or line.entry.cost is None:
             continue
-        name = _name(posting.run.created_at, monthly=len(spans[0]) == len("2026-11"))
-        for key, amount in keys(posting).items():
-            amounts = found.setdefault(posting.entry.price.currency, {}).setdefault(key, {})
+        name = _name(line.run.created_at, monthly=len(spans[0]) == len("2026-11"))
+        for key, amount in keys(line).items():
+            amounts = found.setdefault(line.entry.price.currency, {}).setdefault(key, {})
             amounts[name] = amounts.get(name, 0.0) + amount
     return [
         Series(

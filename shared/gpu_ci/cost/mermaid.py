@@ -17,7 +17,7 @@ def charts(ledger: Ledger, until: float, title: str) -> list[str]:
 
     https://mermaid.js.org/syntax/xyChart.html
     """
-    return [_chart(series, title) for series in by_part(ledger.postings, ledger.since, until)]
+    return [_chart(series, title) for series in by_part(ledger.lines, ledger.since, until)]
 
 
 def _chart(series: Series, title: str) -> str:
@@ -35,8 +35,8 @@ def _chart(series: Series, title: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Return text as Mermaid takes it between quotes: it has no escape for one, and reads #…; as
-    the code of a character."""
+    """Return text that may stand between Mermaid's quotes: Mermaid has no escape for a quote, and
+    reads #…; as the code of a character."""
     return '"' + re.sub(r"[\"`#;\\\s]+", " ", text).strip() + '"'
 
 

@@ -1,4 +1,4 @@
-"""The ledger as a picture: what each day cost and was for, and how types of machines add up."""
+"""The ledger as a picture: what each day cost, and for what, and how machine types add up."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def draw(ledger: Ledger, until: float, title: str, file: Path) -> None:
         raise EnvironmentBroken(
             "matplotlib is missing.", "Install gpu-ci[plot], or use --mermaid."
         ) from None
-    parts = by_part(ledger.postings, ledger.since, until)
-    types = by_type(ledger.postings, ledger.since, until)
+    parts = by_part(ledger.lines, ledger.since, until)
+    types = by_type(ledger.lines, ledger.since, until)
     figure = Figure(figsize=(10, 3.4 * max(1, 2 * len(parts))), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(max(1, 2 * len(parts)), squeeze=False)[:, 0]

@@ -11,7 +11,7 @@ from gpu_ci.ledger.read_ledger import sums
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gpu_ci.ledger.read_ledger import Ledger, Posting
+    from gpu_ci.ledger.read_ledger import Ledger, LedgerLine
 
 RUN_HEAD: Final = ("Day", "Run", "Workflow", "Machines", "Billed", "Boot", "Work", "Idle", "Cost")
 KIND_HEAD: Final = (
@@ -32,31 +32,31 @@ KeyT = TypeVar("KeyT")
 
 @dataclass(kw_only=True)
 class Sum:
-    """What several postings come to; `unknown` counts those whose cost or time is not known."""
+    """What several lines of the ledger add up to."""
 
-    postings: list[Posting] = field(default_factory=list)
+    lines: list[LedgerLine] = field(default_factory=list)
 
     def cells(self) -> Row:
         """Return the machines, the seconds in all and for each part, and the cost."""
-        entries = [posting.entry for posting in self.postings]
+        entries = [line.entry for line in self.lines]
         splits = [entry.split for entry in entries if entry.split]
         seconds = sum(entry.seconds or 0 for entry in entries)
         parts = [sum(getattr(each, part) for each in splits) for part in ("boot", "work", "idle")]
         told = [f"{each} s" if len(splits) == len(entries) else "unknown" for each in parts]
-        return (str(len(entries)), f"{seconds} s", *told, money(self.postings))
+        return (str(len(entries)), f"{seconds} s", *told, money(self.lines))
 
 
-def money(postings: Sequence[Posting]) -> str:
-    """Return the known cost by currency, and of how many machines it is not known."""
-    known = [f"{amount:.4f} {currency}" for currency, amount in sorted(sums(postings).items())]
-    unknown = sum(posting.entry.cost is None for posting in postings)
+def money(lines: Sequence[LedgerLine]) -> str:
+    """Return the known cost by currency, and for how many machines it is unknown."""
+    known = [f"{amount:.4f} {currency}" for currency, amount in sorted(sums(lines).items())]
+    unknown = sum(line.entry.cost is None for line in lines)
     lacking = [f"unknown for {unknown}"] if unknown else []
     return " + ".join(known + lacking) or "nothing"
 
 
 def by_run(ledger: Ledger) -> list[Row]:
     """Return a row for each run that rented a machine, newest first."""
-    groups = _grouped(ledger.postings, lambda posting: posting.run)
+    groups = _grouped(ledger.lines, lambda line: line.run)
     return [
         (day(run.created_at), str(run.id), run.name, *group.cells())
         for run, group in groups.items()
@@ -65,24 +65,24 @@ def by_run(ledger: Ledger) -> list[Row]:
 
 def by_kind(ledger: Ledger) -> list[Row]:
     """Return a row for each machine type, market and workflow, the dearest first."""
-    groups = _grouped(ledger.postings, _kind)
-    rows = sorted(groups.items(), key=lambda item: -sum(sums(item[1].postings).values()))
+    groups = _grouped(ledger.lines, _kind)
+    rows = sorted(groups.items(), key=lambda item: -sum(sums(item[1].lines).values()))
     return [(*kind, *group.cells()) for kind, group in rows]
 
 
-def _kind(posting: Posting) -> tuple[str, str, str]:
-    return (posting.entry.type or "unknown", posting.entry.market, posting.run.name)
+def _kind(line: LedgerLine) -> tuple[str, str, str]:
+    return (line.entry.type or "unknown", line.entry.market, line.run.name)
 
 
-def _grouped(postings: Iterable[Posting], key: Callable[[Posting], KeyT]) -> dict[KeyT, Sum]:
+def _grouped(lines: Iterable[LedgerLine], key: Callable[[LedgerLine], KeyT]) -> dict[KeyT, Sum]:
     groups: dict[KeyT, Sum] = {}
-    for posting in postings:
-        groups.setdefault(key(posting), Sum()).postings.append(posting)
+    for line in lines:
+        groups.setdefault(key(line), Sum()).lines.append(line)
     return groups
 
 
 def aligned(head: Row, rows: Sequence[Row]) -> list[str]:
-    """Return the lines of a table for a terminal; what counts is to the right."""
+    """Return the lines of a table for a terminal, with numbers aligned to the right."""
     lines = [head, *rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
     numbers = head.index("Machines")

@@ -33,7 +33,7 @@ TITLES: Final = {
 def gate(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
     """Decide whether this run may rent a machine, and use up the label that asked for it.
 
-    Raises NotAllowed when it may not; BadInputs, also for a profile, before a label is used up;
+    Raises NotAllowed when it may not; BadInputs, also for the profile, before it uses up the label;
     EventUnreadable.
     """
     workflow_commands.mask_secrets(env, CARRY_SECRETS)
@@ -47,7 +47,7 @@ def gate(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
 
 
 def _use_up(verdict: Verdict, inputs: GateInputs, env: Mapping[str, str], clock: Clock) -> Verdict:
-    """Remove the label. A label that cannot be removed has been given all the same."""
+    """Remove the label. If that fails the run still goes: somebody did add the label."""
     if not verdict.uses:
         return verdict
     access = Access(
@@ -67,12 +67,12 @@ def _use_up(verdict: Verdict, inputs: GateInputs, env: Mapping[str, str], clock:
 def _warn(verdict: Verdict, why: str) -> None:
     workflow_commands.warning(
         f"The label {verdict.uses!r} could not be removed from #{verdict.number}, so the next push "
-        f"runs a GPU job too: take it off by hand. {why}"
+        f"runs a GPU job too: remove it by hand. {why}"
     )
 
 
 def _hand_out(verdict: Verdict, inputs: GateInputs, env: Mapping[str, str]) -> None:
-    """Set the outputs; which machine is meant is told only to a run that may have it."""
+    """Set the outputs. Only a run that may have the machine sees which one it is."""
     goes = verdict.word == "go"
     workflow_commands.output("run", str(goes).lower())
     workflow_commands.output("verdict", verdict.word)
@@ -93,7 +93,7 @@ def group(machine_name: str, env: Mapping[str, str]) -> str:
 
 
 def _report(verdict: Verdict) -> None:
-    """Say what came out; raise NotAllowed for a no."""
+    """Report the verdict. Raises NotAllowed if it is a no."""
     title = TITLES[verdict.word]
     workflow_commands.summary(
         f"### {title}\n\n"

@@ -1,4 +1,4 @@
-"""The event that a run began with, as GitHub tells it: variables and a file with the payload."""
+"""The event that started a run, from the variables and the payload file that GitHub provides."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 PULL_REQUEST: Final = "pull_request"
 CURE: Final = (
-    "In a workflow the runner sets GITHUB_EVENT_NAME and GITHUB_EVENT_PATH; on a copy of GitHub or "
-    "in a container see that both reach this step."
+    "In a workflow the runner sets GITHUB_EVENT_NAME and GITHUB_EVENT_PATH. In a container, or on a "
+    "service that imitates GitHub, make sure that both reach this step."
 )
 
 
@@ -23,9 +23,9 @@ CURE: Final = (
 class PullRequest:
     """A pull request at the moment of the event.
 
-    `action` is what happened to it (opened, labeled, …), `changed` the label that this was about,
-    `labels` all that it has, `source` the repository (owner/name) that its branch is in, "" where
-    that is deleted.
+    `action` is what happened to it (opened, labeled, …). `changed` is the label that was added or
+    removed, and `labels` are all that it has. `source` is the repository (owner/name) of its
+    branch, "" if that is deleted.
     https://docs.github.com/en/webhooks/webhook-events-and-payloads#pull_request
     """
 
@@ -38,20 +38,20 @@ class PullRequest:
     from_fork: bool
 
     def labelled(self, name: str) -> str:
-        """Return the label as it is written on the pull request, "" if it has none of this name.
+        """Return the label as the pull request spells it, "" if it has no such label.
 
-        GitHub takes names of labels that differ in case alone for one.
+        GitHub ignores case in the names of labels.
         """
         return next((each for each in self.labels if name and same(each, name)), "")
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Self:
-        """Raises AttributeError, KeyError, TypeError or ValueError for another shape."""
+        """Raises AttributeError, KeyError, TypeError or ValueError for an unexpected shape."""
         pull = data["pull_request"]
         action, changed = str(data["action"]), str((data.get("label") or {}).get("name", ""))
         labels = [str(each["name"]) for each in pull["labels"]]
         head, base = pull["head"]["repo"], pull["base"]["repo"]
-        # The repository of a head can be deleted, and is null then.
+        # It is null once the head's repository is deleted.
         source = str(head["full_name"]) if head else ""
         return cls(
             number=int(pull["number"]),
@@ -66,8 +66,8 @@ class PullRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What began the run: `name` as in `on:`, `ref` as in refs/heads/main, who did it, and which
-    attempt of the run this is. `pull_request` only where it is the event."""
+    """What started the run: `name` as in `on:`, `ref` as in refs/heads/main, who did it, and which
+    attempt of the run this is. `pull_request` is set only for events of that name."""
 
     name: str
     ref: str
@@ -82,7 +82,7 @@ class Event:
         name = env.get("GITHUB_EVENT_NAME", "")
         if not name:
             raise EventUnreadable(
-                "GITHUB_EVENT_NAME is not set: nothing tells what began this.", CURE
+                "GITHUB_EVENT_NAME is not set: nothing says what started this run.", CURE
             )
         payload = _payload(env.get("GITHUB_EVENT_PATH", ""))
         try:
@@ -96,12 +96,12 @@ class Event:
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EventUnreadable(
-                f"The payload of {name} has another shape than GitHub's ({error!r}).", CURE
+                f"The payload of {name} does not have GitHub's shape ({error!r}).", CURE
             ) from error
 
 
 def same(one: str, other: str) -> bool:
-    """Say whether GitHub takes two names of labels, people or repositories for the same."""
+    """Say whether two names of labels, people or repositories are the same to GitHub."""
     return one.casefold() == other.casefold()
 
 
@@ -111,5 +111,5 @@ def _payload(path: str) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise EventUnreadable(f"The event's payload cannot be read ({error}).", CURE) from error
     if not isinstance(found, dict):
-        raise EventUnreadable("The event's payload is no JSON object.", CURE)
+        raise EventUnreadable("The event's payload is not a JSON object.", CURE)
     return found

@@ -18,12 +18,12 @@ Word = Literal["go", "no", "neutral", "elsewhere"]
 
 BRANCH: Final = "refs/heads/"
 TAG: Final = "refs/tags/"
-# Who can cause these may write to the repository, or is the repository itself.
+# Only people who may write to the repository can cause these, or the repository itself.
 WRITERS: Final = {
     "workflow_dispatch": "It was started by hand, which takes write access.",
     "repository_dispatch": "It was started through the API, which takes write access.",
     "schedule": "It was started by the schedule of the default branch.",
-    "merge_group": "It is about a merge queue, and to join it takes write access.",
+    "merge_group": "It comes from a merge queue, and joining one takes write access.",
 }
 ANYBODY: Final = "anybody on GitHub can cause it, with the secrets of the repository in reach"
 # https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows
@@ -38,16 +38,16 @@ RISKS: Final = {
     ),
 }  # fmt: skip
 KNOWN: Final = ("push", "pull_request", *WRITERS)
-# What can happen to a pull request that asks for a test of it; all else brings nothing to test.
+# What can happen to a pull request and ask for a test. Everything else brings nothing to test.
 ASKING: Final = ("opened", "reopened", "synchronize", "labeled", "ready_for_review")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What may be done, and why, in one sentence; `cure` is for who wanted something else.
+    """What may be done and why, in one sentence. `cure` says how to get something else.
 
-    `uses` is the label that is to be removed from pull request `number`, "" for none. If `contested`,
-    other runs may want it too, and only the one that removes it goes.
+    `uses` is the label to remove from pull request `number`, "" for none. If `contested`, other runs
+    may want it too, and only the run that removes it goes.
     """
 
     word: Word
@@ -59,7 +59,7 @@ class Verdict:
 
 
 def decide(event: Event, inputs: GateInputs) -> Verdict:
-    """Return the verdict on an event; whatever is not known is refused."""
+    """Return the verdict on an event. Anything unknown is refused."""
     if event.pull_request:
         return _on_pull_request(event.pull_request, event, inputs)
     if event.name == "push":
@@ -70,7 +70,7 @@ def decide(event: Event, inputs: GateInputs) -> Verdict:
 
 
 def used_elsewhere(verdict: Verdict) -> Verdict:
-    """Return the verdict on a run whose label another run has removed in between."""
+    """Return the verdict on a run whose label another run removed first."""
     return Verdict(
         word="elsewhere",
         reason=f"The label {verdict.uses!r} of #{verdict.number} was used up by another run.",
@@ -90,7 +90,7 @@ def _on_push(event: Event, inputs: GateInputs) -> Verdict:
     named = inputs.branches or tuple(filter(None, [event.default_branch]))
     if any(_fits(branch, glob) for glob in named):
         return Verdict(word="go", reason=f"It is a push to {branch!r}.")
-    wanted = " or ".join(map(repr, named)) or "the default branch, which nothing tells"
+    wanted = " or ".join(map(repr, named)) or "the default branch, which is unknown"
     return Verdict(
         word="no",
         reason=f"It is a push to {branch!r}, and only one to {wanted} runs by itself.",
@@ -105,7 +105,7 @@ def _fits(branch: str, glob: str) -> bool:
 
 
 def _on_another_event(name: str) -> Verdict:
-    risk = RISKS.get(name, "nobody has looked at who can cause it")
+    risk = RISKS.get(name, "nobody has checked who can cause it")
     return Verdict(
         word="no",
         reason=f"It is the event {name!r}, and {risk}.",
@@ -129,8 +129,8 @@ def _on_pull_request(pull: PullRequest, event: Event, inputs: GateInputs) -> Ver
 
 
 def _of_another_label(pull: PullRequest, inputs: GateInputs) -> Verdict | None:
-    """A label that was taken off asks for nothing, nor does one that means nothing here, or nothing
-    beside ours."""
+    """A label that was removed asks for nothing. Neither does one that means nothing here, or means
+    nothing as long as ours is there."""
     meant = inputs.label if pull.labelled(inputs.label) else inputs.skip_label
     asks = bool(meant) and same(pull.changed, meant)
     if pull.action == "unlabeled" or (pull.action == "labeled" and not asks):
@@ -140,7 +140,7 @@ def _of_another_label(pull: PullRequest, inputs: GateInputs) -> Verdict | None:
 
 
 def _of_another_action(pull: PullRequest) -> Verdict | None:
-    """What was closed or edited, say, may have its label still."""
+    """A pull request that was closed or edited, say, may still have its label."""
     if pull.action in ASKING:
         return None
     return Verdict(
@@ -158,23 +158,24 @@ def _skipped(pull: PullRequest, inputs: GateInputs) -> Verdict | None:
 
 
 def _from_a_fork(pull: PullRequest, inputs: GateInputs) -> Verdict | None:
-    """Its runs get no secret, and must not: so there is nothing to rent a machine with."""
+    """Its runs get no secrets, and must not get any. So they cannot rent a machine."""
     if not pull.from_fork:
         return None
     number = pull.number
-    whence = repr(pull.source) if pull.source else "a repository that is deleted"
+    source = repr(pull.source) if pull.source else "a repository that is deleted"
     return Verdict(
         word="neutral" if inputs.forks == "skip" else "no",
-        reason=f"#{number} comes from {whence}, and runs of a fork's pull request get no secrets.",
+        reason=f"#{number} comes from {source}, and runs of a fork's pull request get no secrets.",
         cure=f"A maintainer who has read the changes can run them from a branch of this repository: "
-        f"`gh pr checkout {number}`, `git push origin HEAD:refs/heads/gpu-{number}`, and then the "
-        "workflow by hand on that branch.",
+        f"`gh pr checkout {number}`, `git push origin HEAD:refs/heads/gpu-{number}`, and then start "
+        "the workflow by hand on that branch.",
     )
 
 
 def _of_a_bot(pull: PullRequest, event: Event, inputs: GateInputs) -> Verdict | None:
-    """Both who opened it and who has changed it now: a bot that tidies up what a person wrote must
-    not make the person's check green, nor a person who pushes to what a bot wrote."""
+    """Its author and the author of the latest change must both be bots. A bot that tidies up a
+    person's work must not turn the person's check green, and a person who pushes to a bot's pull
+    request must not either."""
     names = [event.actor, pull.author]
     if not all(_among(name, inputs.bots) for name in names) or pull.labelled(inputs.label):
         return None
@@ -190,9 +191,9 @@ def _among(name: str, names: Iterable[str]) -> bool:
 
 
 def _by_its_label(pull: PullRequest, event: Event, inputs: GateInputs) -> Verdict:
-    """To put the label on is to ask for one run, which is that of `labeled`; all of its jobs go,
-    though only one of them can remove it. A label that is still on at a later event is for whoever
-    removes it, since the run that it was for may have been cancelled before it could."""
+    """Adding the label asks for one run, that of `labeled`. All of its jobs go, though only one of
+    them can remove the label. If the label is still there at a later event, it belongs to the run
+    that removes it: the run it was meant for may have been cancelled before it could."""
     number, label = pull.number, pull.labelled(inputs.label)
     if not inputs.label:
         said = f"#{number} comes from this repository, and no label is asked for."
@@ -207,13 +208,13 @@ def _by_its_label(pull: PullRequest, event: Event, inputs: GateInputs) -> Verdic
         reason=f"#{number} has the label {label!r}{', which this run uses up' if uses else ''}.",
         uses=uses,
         number=number,
-        # Somebody has asked for a later attempt by hand, and it may have used the label up before.
+        # Somebody started a later attempt by hand, and an earlier one may have used the label up.
         contested=pull.action != "labeled" and event.attempt == 1,
     )
 
 
 def _opened_with(label: str, number: int) -> Verdict:
-    """GitHub tells of a label that is put on at the opening by two events."""
+    """GitHub sends two events for a pull request that is opened with a label."""
     return Verdict(
         word="elsewhere",
         reason=f"#{number} was opened with the label {label!r}, which begins a run of its own.",

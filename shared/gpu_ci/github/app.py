@@ -35,7 +35,7 @@ def installation_token(
 
 
 def _assertions(credentials: Credentials) -> Callable[[], str]:
-    """Return what signs as the App; each assertion is good for a few minutes."""
+    """Return a function that signs as the App; each assertion is good for a few minutes."""
     try:
         from github import Auth  # noqa: PLC0415 -- it loads slowly, and few steps have an App
     except ImportError as error:
@@ -43,9 +43,9 @@ def _assertions(credentials: Credentials) -> Callable[[], str]:
             "A GitHub App needs the package PyGithub, which is not installed.",
             "Install the extra `app`: pip install 'gpu-ci[app]', or uv sync --extra app.",
         ) from error
-    # Secrets are often stored with their line ends written out.
+    # Secrets are often stored with escaped line ends.
     auth = Auth.AppAuth(credentials.app_id, credentials.app_private_key.replace("\\n", "\n"))
-    with suppress(Exception):  # whatever keeps it from signing, it is no key for this
+    with suppress(Exception):  # for whatever reason, a key that cannot sign is no use
         auth.create_jwt()
         return auth.create_jwt
     raise Forbidden("app-private-key is not an RSA private key in PEM form.", KEY_CURE)
@@ -61,7 +61,7 @@ def _narrowed(scope: str) -> dict[str, Any]:
 
 
 def secret(value: object) -> str:
-    """Return a secret of an answer as text. Raises ValueError: an empty one is as good as none."""
+    """Return an answer's secret as text. Raises ValueError if it is empty, which is as bad as none."""
     if not isinstance(value, str) or not value:
         raise ValueError("empty")
     return value

@@ -1,7 +1,7 @@
-"""What we ask of GitHub: runners, runs and jobs. Every answer is typed, every failure told apart.
+"""What we ask of GitHub: runners, runs and jobs. Answers are typed, and failures are told apart.
 
-Only a full answer says that something is absent; forbidden, limited and unreachable are errors of
-their own (see `gpu_ci.errors`), so that no trouble is ever taken for "already gone".
+Only a full answer says that something is absent. Forbidden, limited and unreachable are errors of
+their own (see `gpu_ci.errors`), so no failure is ever taken for "already gone".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 REGISTRATION_TRIES: Final = 4
 LIST_TRIES: Final = 4
-# An answer about the runners shows that the token may see them, for so long.
+# For this long, an answer about the runners shows that the token may see them.
 SIGHT_SECONDS: Final = 30.0
 # A runner stays busy on GitHub for some seconds after its job has ended.
 BUSY_PATIENCE: Final = 15.0
@@ -61,12 +61,12 @@ class Runner:
 class Job:
     """A job of a run. `runner_name` is "" while no runner has it.
 
-    Times are in seconds since the epoch, 0 unknown. GitHub fills `started_at` already while a job is
-    queued, with when that began. `attempt` is the one that lists it: a re-run of failed jobs lists
-    the others again.
+    Times are in seconds since the epoch, 0 if unknown. While a job is queued, GitHub already fills
+    `started_at`, with when the queueing began. `attempt` is the one that lists it: a re-run of
+    failed jobs lists the others again.
 
     Only a `History` reads the rest: when it was over, its runner's group, the names of the steps
-    that began, and in `current` the one in progress, as far as GitHub has heard.
+    that began, and in `current` the step in progress, as far as GitHub knows.
     """
 
     id: int
@@ -125,8 +125,8 @@ class Run:
     """A workflow run; its status follows its least advanced job, so jobs decide, not this.
 
     `name` is its workflow's. `created_at`, of the first attempt, and `started_at`, of the latest,
-    are in seconds since the epoch. Only a `History` tells that a run is `foreign`: its workflow is a
-    fork's, and the author of the pull request wrote it.
+    are in seconds since the epoch. Only a `History` knows that a run is `foreign`: its workflow is
+    a fork's, and the author of the pull request wrote it.
     """
 
     id: int
@@ -162,7 +162,7 @@ class GitHub(Lines):
 
     `scope` is `repos/owner/name` or `orgs/name`. Runs are read with the job's own token first, if
     there is one: it has a rate limit of its own, and the other token need not read them. With
-    `lasting` they are read with the other one first: an ETag is good for the token that got it.
+    `lasting` the other one comes first: an ETag works only for the token that got it.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class GitHub(Lines):
     def runner_builds(self) -> tuple[RunnerBuild, ...]:
         """Return the newest runner for Linux, per architecture.
 
-        It needs the same right as registering does, so this is the preflight too.
+        It needs the same right as registering, so it is the preflight too.
         https://docs.github.com/en/rest/actions/self-hosted-runners
         """
         builds = self._all(lambda: self.line.get(f"{self._runners}/downloads")).read(_linux_builds)
@@ -237,9 +237,9 @@ class GitHub(Lines):
     def register(self, name: str, labels: Sequence[str], group_id: int = 1) -> tuple[Runner, str]:
         """Register a single-use runner; return it and its just-in-time config, a secret.
 
-        A lost answer is resolved: what it may have registered is found by its name, recognised by
-        its labels, deleted, and the request sent again. Raises Conflict when the name belongs to
-        another start.
+        If an answer is lost, the runner it may have registered is found by its name, recognised by
+        its labels and deleted; then the request is sent again. Raises Conflict when the name belongs
+        to another start.
         """
         body = {"name": name, "labels": list(labels), "runner_group_id": group_id}
         pauses = growing(0.5, most=4.0)
@@ -260,9 +260,9 @@ class GitHub(Lines):
         return registered
 
     def _drop_twin(self, name: str, labels: frozenset[str]) -> bool:
-        """Delete what a request of ours, whose answer was lost, has registered.
+        """Delete what our request registered before its answer was lost.
 
-        Return False if the name is another's.
+        Return False if the name belongs to another start.
         """
         runner = self.runner_named(name)
         if runner is None:
@@ -307,8 +307,8 @@ class GitHub(Lines):
     def runners(self) -> list[Runner]:
         """Return every runner of the scope, or raise: never a part.
 
-        Between two pages the list can move up by one and hide a runner. So more than one page is
-        read until nothing new turns up; an unchanged page costs nothing.
+        Between two pages the list can move up by one and hide a runner. So a list of several pages
+        is read again until nothing new turns up; an unchanged page costs nothing.
         """
         found: dict[int, Runner] = {}
         for _ in range(LIST_TRIES):
@@ -330,8 +330,8 @@ class GitHub(Lines):
     def _one(self, ask: Callable[[], Answer]) -> Answer:
         """Ask about one runner. Raises Absent only if the token may see the others.
 
-        GitHub answers 404 to a token that may not see the repository, too. The list of runners is
-        there for every token that may; it is asked for if nothing was answered lately.
+        GitHub also answers 404 to a token that may not see the repository. Every other token can
+        read the list of runners, so that is asked for, unless an answer came lately.
         """
         try:
             answer = ask()
@@ -343,7 +343,7 @@ class GitHub(Lines):
         return answer
 
     def _all(self, ask: Callable[[], Answer]) -> Answer:
-        """Ask about the runners as a whole, which are there in every scope."""
+        """Ask about the runners as a whole, which every scope has."""
         answer = _always_there(ask)
         self._seen_at = self._now()
         return answer
@@ -382,7 +382,7 @@ class GitHub(Lines):
         return list({job.id: job for job in jobs}.values())
 
     def runs_that_are(self, status: str) -> Iterator[Run]:
-        """Yield the runs of a status, newest first, page by page; what came before an error counts."""
+        """Yield the runs of a status, newest first, page by page; those before an error count."""
 
         def read(until: str) -> Iterator[Run]:
             query = {"status": status} | ({"created": f"<={until}"} if until else {})
@@ -402,7 +402,7 @@ class GitHub(Lines):
     def cancel(self, run_id: str) -> None:
         """Ask once for a cancel that lets `always()` jobs run; a run that is over is a success.
 
-        It never waits: what is asked for must be right at this moment.
+        It never waits: the cancel must be right at this moment.
         """
         self._cancel(run_id, "cancel")
 
@@ -419,14 +419,14 @@ class GitHub(Lines):
                 if self._run(line, run_id).status != "completed":
                     raise
 
-        self._tokens.ask(ACTIONS, ask, learns=False)  # what may not cancel may read
+        self._tokens.ask(ACTIONS, ask, learns=False)  # a token that may not cancel may read
 
 
 def _only(key: str, *names: str) -> Callable[[Any], Any]:
-    """Return what leaves only these fields of each item: an answer is kept, and it is long."""
+    """Return what cuts each item down to these fields: an answer is kept, and it is long."""
 
     def trim(data: Any) -> Any:
-        with suppress(AttributeError, KeyError, TypeError):  # who reads it tells what is wrong
+        with suppress(AttributeError, KeyError, TypeError):  # its reader says what is wrong
             return {key: [{name: item.get(name) for name in names} for item in data[key]]}
         return data
 
@@ -444,7 +444,7 @@ _SMALL_RUNS: Final = _only(
 
 
 def _always_there(ask: Callable[[], Answer]) -> Answer:
-    """Ask for what every token gets that may: a 404 means that this one may not."""
+    """Ask for what every token with the right gets: a 404 means that this one lacks it."""
     try:
         return ask()
     except Absent as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gpu_ci.github.tokens import Access
     from gpu_ci.github.transport import Answer
 
-# How long an answer may take, in seconds, and how often it is asked for.
+# How long an answer may take, in seconds, and how often to ask for it.
 PATIENT: Final = (15, 4)
 HURRIED: Final = (4, 2)
 
@@ -27,10 +27,10 @@ HURRIED: Final = (4, 2)
 def file_at(
     access: Access, path: str, commit: str, *, most_bytes: int, hurried: bool = False
 ) -> bytes:
-    """Return a file of the repository at a commit; of a larger one, more bytes than it may have.
+    """Return a file of the repository at a commit; if it is too large, more than `most_bytes`.
 
-    Raises Absent when the repository is seen and has no such file there; Forbidden when no token
-    may read it; another GitHubError when that cannot be known.
+    Raises Absent when the repository can be seen and has no such file there; Forbidden when no
+    token may read it; another GitHubError when that cannot be known.
     """
     timeout, tries = HURRIED if hurried else PATIENT
     lines = access.lines(
@@ -50,11 +50,11 @@ def file_at(
 
 
 def _decoded(answer: Answer, most_bytes: int) -> bytes:
-    """Return the content. Of a file of more than 1 MiB GitHub sends none."""
+    """Return the content. GitHub sends none if the file has more than 1 MiB."""
 
     def decoded(data: Mapping[str, Any]) -> bytes:
         if int(data["size"]) > most_bytes:
-            return b" " * (most_bytes + 1)  # what reads it says that it is too large
+            return b" " * (most_bytes + 1)  # its reader says that it is too large
         return base64.b64decode(str(data["content"]))
 
     return answer.read(decoded)

@@ -13,21 +13,21 @@ LIMIT_CURE: Final = (
     "account's token, which has a limit of its own."
 )
 ODD_CURE: Final = (
-    "Look at https://www.githubstatus.com, and whether github-api-url is the root of a REST API."
+    "Look at https://www.githubstatus.com, and check that github-api-url is the root of a REST API."
 )
 NETWORK_CURE: Final = (
     "Look at https://www.githubstatus.com, and at the network and proxy of this machine."
 )
-TOKEN_TEXT_CURE: Final = "Copy it anew, without spaces, line ends or quotes."  # noqa: S105 -- says how
-KEY_CURE: Final = "Pass the whole file that GitHub gave out, with its BEGIN and END lines."
+TOKEN_TEXT_CURE: Final = "Copy it again, without spaces, line ends or quotes."  # noqa: S105 -- says how
+KEY_CURE: Final = "Pass the whole file as you got it from GitHub, with its BEGIN and END lines."
 RUN_CURE: Final = "Give the job `permissions: actions: read`, or `write` if it has to cancel runs."
 HISTORY_CURE: Final = (
     "Give the job `permissions: actions: read` and `checks: read`, or use a token that may read "
     "actions and checks."
 )
 LABEL_CURE: Final = (
-    "Give the job `permissions: pull-requests: write`. The token of a run that Dependabot began may "
-    "only read unless the workflow says so."
+    "Give the job `permissions: pull-requests: write`. The token of a run that Dependabot started "
+    "is read-only unless the workflow says otherwise."
 )
 CONTENTS_CURE: Final = (
     "In a private repository the job needs `permissions: contents: read` to read the profile; a job "
@@ -50,7 +50,7 @@ POLICY_CURES: Final = {
     "(app-id, app-private-key), or a token of the kind and lifetime that it allows.",
     "suspended": "Let an owner unsuspend the GitHub App's installation under Settings, GitHub Apps.",
 }
-# Who may administer runners, by the beginning of the token, for a repository or an organisation.
+# What a token needs to administer runners, by how it begins, for a repository or an organisation.
 # https://docs.github.com/en/rest/actions/self-hosted-runners
 REPOSITORY_RIGHTS: Final = {
     "ghs_": "The workflow's own GITHUB_TOKEN (ghs_) can never administer runners. A GitHub App's "
@@ -78,7 +78,7 @@ NEW_TOKENS: Final = {
 
 
 def policy_cure(status: int, headers: Mapping[str, str], message: str) -> str:
-    """Return what to do about a rule that forbids this to whoever asks, "" if there is none.
+    """Return what to do about a rule that forbids this to every token, "" if there is none.
 
     https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api (x-github-sso)
     """
@@ -92,7 +92,7 @@ def policy_cure(status: int, headers: Mapping[str, str], message: str) -> str:
 def token_cures(token: str, scope: str) -> dict[int, str]:
     """Return what to do, by status, when a token may not administer the runners of this scope."""
     rights = _for_kind(token, _rights(scope))
-    ended = "The token is wrong, revoked or out of date. " + _for_kind(token, NEW_TOKENS)
+    ended = "The token is wrong, revoked or expired. " + _for_kind(token, NEW_TOKENS)
     return {401: ended, 403: rights, 404: rights}
 
 

@@ -1,4 +1,4 @@
-"""What GitHub remembers of past runs, as costs are read from it: runs, all their jobs, annotations."""
+"""What GitHub remembers of past runs, to read costs from: runs, all their jobs, annotations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpu_ci.github.transport import Answer, Line
     from gpu_ci.runtime.clock import Deadline
 
-# Events whose runs take the workflow from the pull request, and from a fork have no secrets.
+# Events whose runs take the workflow from the pull request; from a fork they have no secrets.
 # https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows
 OF_THE_PULL_REQUEST: Final = {
     "pull_request", "pull_request_review", "pull_request_review_comment",
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Annotation:
-    """What a command of a job's step left on its check run."""
+    """What a step of a job left on its check run, by a command."""
 
     title: str
     message: str
@@ -48,7 +48,7 @@ class History(Lines):
 
     @classmethod
     def beside(cls, github: GitHub, deadline: Deadline) -> Self:
-        """Read with the tokens that read this client's runs, on lines and to a deadline of its own."""
+        """Make one that reads with this client's tokens for runs, on its own lines, to its own deadline."""
         cures = {403: HISTORY_CURE, 404: HISTORY_CURE}
         lines = [
             replace(line, deadline=deadline, cures={**line.cures, **cures}, known={})
@@ -77,7 +77,7 @@ class History(Lines):
         return list(self._pages(ACTIONS, path, "jobs", Job.read))
 
     def annotations(self, job_id: int) -> list[Annotation]:
-        """Return what a job's steps left, at most 10 of a kind a step.
+        """Return what a job's steps left, at most 10 of a kind per step.
 
         A job's id is that of its check run.
         https://docs.github.com/en/rest/checks/runs#list-check-run-annotations

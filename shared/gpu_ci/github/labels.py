@@ -1,4 +1,4 @@
-"""Uses a label up: of all runs that have seen it on a pull request, one may remove it."""
+"""Uses a label up: of all runs that saw it on a pull request, only one can remove it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SECONDS: Final = 60.0
 
 
 def use_up(access: Access, number: int, label: str, clock: Clock) -> bool:
-    """Remove a label from a pull request; False if another run has.
+    """Remove a label from a pull request; return False if another run has.
 
-    Where an answer was lost and the label is gone at the next try, it was ours, as far as anybody
-    can know. Raises GitHubError when it can neither be removed nor known to be gone.
+    If an answer was lost and the label is gone at the next try, we take it that we removed it:
+    nobody can know. Raises GitHubError when it can neither be removed nor known to be gone.
     https://docs.github.com/en/rest/issues/labels#remove-a-label-from-an-issue
     """
     deadline = Deadline.after(SECONDS, clock)
     cures = dict.fromkeys((401, 403, 404), LABEL_CURE)
-    lines = access.lines(deadline, lambda _token: cures, tries=1)  # each try is looked at here
+    lines = access.lines(deadline, lambda _token: cures, tries=1)  # the tries are counted here
     if not lines:
         raise Forbidden("This step has no token.", LABEL_CURE)
     return _remove(lines[0], f"/repos/{access.repository}/issues/{number}/labels", label)
@@ -39,7 +39,7 @@ def _remove(line: Line, labels: str, label: str) -> bool:
         try:
             line.delete(f"{labels}/{quote(label, safe='')}")
         except Absent:
-            line.get(labels)  # 404 is said to who may not, too; the list is there for all others
+            line.get(labels)  # a token without the right gets 404 too; any other gets the list
             return lost
         except Unreachable:
             lost, pause = True, next(pauses)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PAGE: Final = 100
 MOST_PAGES: Final = 500
-# A listing with a filter ends after so many runs.
+# A listing with a filter ends after this many runs.
 # https://docs.github.com/en/rest/actions/workflow-runs
 MOST_FILTERED: Final = 1000
 T = TypeVar("T")
@@ -50,7 +50,7 @@ def pages(ask: Callable[..., Answer], key: str, reader: Callable[[Any], T]) -> I
 def filtered(read: Callable[[str], Iterator[DatedT]]) -> Iterator[DatedT]:
     """Yield the runs of a filtered listing, newest first, each once, also those behind its end.
 
-    `read` lists up to a written time; the first one, "", is no limit.
+    `read` lists the runs up to a time, as GitHub writes it; "" is no limit.
     """
     known: set[int] = set()
     until = ""

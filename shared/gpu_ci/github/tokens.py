@@ -93,15 +93,15 @@ class Lines:
             line.known = known
 
     def spare(self, part: float) -> None:
-        """From now on leave this part of each hourly limit to others; reading ends before."""
+        """From now on leave this part of each hourly limit to others: reading ends before it."""
         for line in self._lines:
             line.spared = part
 
 
 class FirstThatMay:
-    """Asks with each of several lines, at least one, until one may; safe between threads.
+    """Asks on one line after another until one may; safe between threads. It needs at least one line.
 
-    `there` is the path, with its query, of what every token gets that may see the rest.
+    `there` is the path, with its query, of something that every token with access can see.
     """
 
     def __init__(self, lines: Sequence[Line], there: str, **query: Any) -> None:
@@ -113,9 +113,9 @@ class FirstThatMay:
     def ask(self, right: str, ask: Callable[[Line], T], *, learns: bool = True) -> T:
         """Return the answer to the first line that gets one.
 
-        A line that is refused is not asked again where this right is needed, except the last one;
-        without `learns` the refusal says nothing of the right. Raises Absent only if one of those
-        that say so sees what is always there.
+        A refused line is not asked again for this right, unless it is the last one. Without `learns`
+        the refusal says nothing about the right. Raises Absent only if a line that says so can see
+        what is always there.
         """
         last = len(self.lines) - 1
         absent: list[tuple[Line, Absent]] = []
@@ -141,7 +141,7 @@ class FirstThatMay:
         raise refusal
 
     def _sees(self, line: Line) -> bool:
-        """Say whether the token may see the rest: GitHub answers 404 to one that may not, too."""
+        """Say whether the token may see the rest: if it may not, GitHub answers 404 too."""
         try:
             line.get(self._there, **self._query)
         except (Absent, Forbidden):

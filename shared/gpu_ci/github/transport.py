@@ -1,7 +1,7 @@
-"""One line to GitHub's REST API, with our own rules for trying again.
+"""One line to GitHub's REST API, with retry rules of our own.
 
-A client that repeats a POST whose answer was lost shows only the 409 of the second; one that sleeps
-for a rate limit sleeps as long as GitHub says. Here a POST is sent once, a GET or DELETE a few
+An ordinary client that repeats a POST after a lost answer shows only the 409 of the second; one that
+sleeps for a rate limit sleeps as long as GitHub says. Here a POST is sent once, a GET or DELETE a few
 times, and a limit that ends after our deadline fails at once.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # https://docs.github.com/en/rest/about-the-rest-api/api-versions
 API_VERSION: Final = "2026-03-10"
-# An Enterprise Server answers 400 to a version that came out after it; this one they all know.
+# An Enterprise Server answers 400 to a version newer than itself; they all know this one.
 SERVER_API_VERSION: Final = "2022-11-28"
 TRIES: Final = 4
 # How long a request waits for its answer in a process that may be killed soon.
@@ -64,12 +64,12 @@ class Answer:
         """Return what the reader makes of the JSON. Raises Unreachable if it is another shape."""
         with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
             return reader(self.data)
-        raise Unreachable(f"{self.what}: GitHub answers this in another shape.", ODD_CURE)
+        raise Unreachable(f"{self.what}: GitHub's answer has an unexpected shape.", ODD_CURE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reserve:
-    """What is left of a rate limit of so many requests, until then (seconds since the epoch)."""
+    """What is left of a rate limit `of` so many requests, `until` then (seconds since the epoch)."""
 
     left: int
     of: int
@@ -77,7 +77,7 @@ class Reserve:
 
     @classmethod
     def read(cls, headers: Mapping[str, str]) -> Self | None:
-        """Read what every answer tells; None where a server has no limits."""
+        """Read it from the headers that every answer has; None if the server has no limits."""
         told = [headers.get(f"x-ratelimit-{name}", "") for name in ("remaining", "limit", "reset")]
         if not all(text.isdigit() for text in told):
             return None
@@ -100,11 +100,11 @@ def _whole(data: Any) -> Any:
 class Line:
     """A connection with one credential.
 
-    `token` is the credential, or makes one for each request; `deadline` bounds all waiting; `timeout` (seconds) each request; `cures` is what to do about a
-    refusal of this credential, by status; `counted` is how many requests counted against the rate
-    limit (a 304 does not). `known` holds the answers that have an ETag, by address; several lines,
-    and passes that follow each other, may share it. `spared` is the part of the hourly limit that
-    reading leaves to others.
+    `token` is the credential, or makes one for each request. `deadline` bounds all waiting, `timeout`
+    (seconds) each request. `cures` is what to do about a refusal of this credential, by status.
+    `counted` is how many requests counted against the rate limit (a 304 does not). `known` holds the
+    answers that have an ETag, by address; several lines, and passes that follow each other, may
+    share it. `spared` is the part of the hourly limit that reading leaves to others.
     """
 
     api_url: str
@@ -127,14 +127,14 @@ class Line:
         self._local = threading.local()
 
     def get(self, path: str, *, trim: Callable[[Any], Any] = _whole, **query: str | int) -> Answer:
-        """Read. An unchanged answer is asked for by its ETag and costs no rate limit.
+        """Read. A known answer is asked for by its ETag; if unchanged, it costs no rate limit.
 
-        `trim` makes the JSON smaller, before it is kept; the same for each request of an address.
-        Raises Limited also when only what is spared for others is left of the limit.
+        `trim` makes the JSON smaller before it is kept; it must be the same for each request of an
+        address. Raises Limited also when only the part that is spared for others is left.
         """
         asked = "&".join(f"{name}={_quoted(value)}" for name, value in sorted(query.items()))
         url = f"{path}?{asked}" if asked else path
-        # What will be a 304 costs nothing; an ETag of another token's, though, makes none.
+        # A 304 costs nothing; but an ETag that another token got brings none.
         if not (url in self.known and self._was_free):
             self._spare(url)
         return self._send("GET", url, tries=self.tries, trim=trim)
@@ -156,10 +156,10 @@ class Line:
         harmless: bool = False,
         waits: bool = True,
     ) -> Answer:
-        """Send once: after Unreachable the caller must look what came of it.
+        """Send once: after Unreachable the caller must check what came of it.
 
-        `harmless` says that sending it twice does no harm; then it is tried again like a GET. Without
-        `waits` a limit is an error at once: it is right to send it now or not at all.
+        `harmless` says that sending it twice does no harm, so it is retried like a GET. Without
+        `waits` a limit is an error at once: it has to be sent now or not at all.
         """
         tries = self.tries if harmless else 1
         return self._send("POST", path, body=body, tries=tries, waits=waits)
@@ -216,9 +216,9 @@ class Line:
         return answer
 
     def _request(self, verb: str, url: str, body: Mapping[str, Any] | None, etag: str) -> _Reply:
-        """Send, and once more to where a renamed repository is now.
+        """Send, and follow a redirect to where a renamed repository is now.
 
-        A redirected request was not processed, so that is no second try, not even of a POST.
+        A redirected request was not processed, so this is no retry, not even of a POST.
         https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api
         """
         headers = {"Accept": "application/vnd.github+json"}
@@ -233,14 +233,14 @@ class Line:
             if reply.status not in MOVED or "location" not in reply.headers:
                 return reply
             target = self._within(_what(verb, url), reply.headers["location"])
-        raise Refused(f"{_what(verb, url)}: GitHub sends us in a circle.", ODD_CURE)
+        raise Refused(f"{_what(verb, url)}: GitHub redirects us in a circle.", ODD_CURE)
 
     def _within(self, what: str, location: str) -> str:
         """Return the address if it is on this server; no other one may get the token."""
         there = urljoin(self.api_url, location)
         if urlsplit(there)[:2] != urlsplit(self.api_url)[:2]:
             raise Refused(
-                f"{what}: GitHub at {self.api_url} sends us to another server.",
+                f"{what}: GitHub at {self.api_url} redirects us to another server.",
                 "Correct github-api-url, or use the new name of what was renamed.",
             )
         return there
@@ -258,11 +258,11 @@ class Line:
                 allow_redirects=False,
             )
             got = {name.lower(): value for name, value in reply.headers.items()}
-            # JSON is UTF-8; to guess at it costs more than the request.
+            # JSON is UTF-8; guessing the encoding costs more than the request.
             return _Reply(reply.status_code, got, reply.content.decode(errors="replace"))
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
             failure: GitHubError = Forbidden(
-                "The token for GitHub has characters in it that no token has.",
+                "The token for GitHub has characters that no token can have.",
                 TOKEN_TEXT_CURE,
             )
         except (requests.RequestException, ValueError) as error:
@@ -271,7 +271,7 @@ class Line:
                 f"({type(error).__name__}).",
                 NETWORK_CURE,
             )
-        raise failure  # out here it has no cause, which would hold the request and its token
+        raise failure  # out here it has no cause: that would hold the request and its token
 
     def _credential(self) -> str:
         return self.token if isinstance(self.token, str) else self.token()
@@ -321,7 +321,7 @@ def _refusal(verb: str, status: int, message: str, what: str, cure: str) -> GitH
     match status:
         case 401 | 403:
             return Forbidden(what, cure)
-        case 404 | 410 if message:  # without one it is not GitHub that answers
+        case 404 | 410 if message:  # without one, GitHub is not what answered
             return Absent(what, cure)
         case 409:
             return Conflict(what, cure)
@@ -362,7 +362,7 @@ def _quoted(value: str | int) -> str:
 
 
 def _jittered(seconds: float) -> float:
-    """Return a little more: many starts hit by one outage shall not come back together."""
+    """Return a little more, so that many starts hit by one outage do not come back together."""
     return seconds * random.uniform(1.0, 1.2)  # noqa: S311 -- no secret depends on it
 
 

@@ -26,8 +26,8 @@ def init(
 ) -> None:
     """Write `.github/gpu-ci.yml` and the workflow of the repository that the folder is in.
 
-    `ask` puts a question to a terminal, None where there is none. Raises BadInputs for flags that
-    cannot be used or are missing, AlreadyThere for a file that is there, without `force`.
+    `ask` puts a question to the terminal; it is None where there is none. Raises BadInputs for
+    flags that are wrong or missing, AlreadyThere if a file exists and `force` is not set.
     """
     seen = Repository.around(folder)
     if not (flags.force or flags.dry_run):
@@ -48,7 +48,7 @@ def _refuse_to_overwrite(root: Path) -> None:
     if there:
         raise AlreadyThere(
             f"{' and '.join(there)} would be overwritten, so nothing was written.",
-            "Look with --dry-run at what would be, or give --force.",
+            "Use --dry-run to see the new text, or --force to overwrite.",
         )
 
 

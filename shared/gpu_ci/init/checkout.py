@@ -1,4 +1,4 @@
-"""What a checkout tells of itself, for the proposals of `gpu-ci init`."""
+"""What `gpu-ci init` reads from a checkout for its proposals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CIRUN = ".cirun.yml"
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """A checkout: its root, `owner/name` ("" if no remote tells), default branch, test command."""
+    """A checkout: its root, `owner/name` ("" without a remote), default branch, test command."""
 
     root: Path
     name: str
@@ -36,7 +36,7 @@ class Repository:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    """Return what git says, "" if it says no or is not here: everything asked has a substitute."""
+    """Return git's output, "" if it fails or is not installed: every question has a fallback."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],
@@ -51,13 +51,13 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def _name(remote: str) -> str:
-    """Return owner/name; of what else stands in the address, a token perhaps, nothing is kept."""
+    """Return owner/name. The rest of the address is dropped: it may hold a token."""
     found = re.search(r"[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote)
     return found[1] if found else ""
 
 
 def _default_branch(root: Path) -> str:
-    """Return the remote's default branch, as far as the checkout knows; else a usual one; else ours."""
+    """Return the remote's default branch if the checkout knows it, else a usual one, else this one."""
     remote = _git(root, "symbolic-ref", "--short", "refs/remotes/origin/HEAD")
     if remote:
         return remote.removeprefix("origin/")
@@ -76,7 +76,7 @@ def _command(root: Path) -> str:
 
 
 def _markers(file: Path) -> set[str]:
-    """Return the names of pytest's markers; none of a file that cannot be read as TOML."""
+    """Return the names of pytest's markers; none if the file cannot be read as TOML."""
     try:
         tool: Any = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {})
     except (OSError, ValueError):

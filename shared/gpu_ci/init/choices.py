@@ -1,9 +1,8 @@
-"""What `gpu-ci init` shall write: from the flags, from `.cirun.yml`, or asked."""
+"""What `gpu-ci init` is to write: from the flags, from `.cirun.yml`, or from answers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,22 +10,19 @@ from typing import TYPE_CHECKING
 
 from gpu_ci.errors import BadInputs
 from gpu_ci.init.checkout import CIRUN
-from gpu_ci.init.cirun_yml import read_cirun
+from gpu_ci.init.cirun_yml import Profile, read_cirun
 from gpu_ci.profiles.read_profile import NAME
 from gpu_ci.providers import PROVIDERS, provider_class
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from gpu_ci.init.checkout import Repository
-
-# A profile's values by their keys; several values are a list.
-Profile = Mapping[str, str | list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Flags:
-    """The flags of `gpu-ci init`, "" for what was not given; `source` is `--from`."""
+    """The flags of `gpu-ci init`, "" where not given; `source` is `--from`."""
 
     provider: str = ""
     machine: str = ""
@@ -61,7 +57,7 @@ def decide(
     ask: Callable[[str], str] | None,
     say: Callable[[str], None],
 ) -> Wanted:
-    """Settle what is to be written. Raises BadInputs; what is missing is named in one sentence."""
+    """Decide what to write. Raises BadInputs, which names everything missing in one sentence."""
     source = flags.source or (CIRUN if seen.cirun and not (flags.provider or flags.machine) else "")
     questions = _Questions(flags=flags, ask=ask)
     profiles = _converted(flags, seen, source, say) if source else _asked(flags, env, questions)
@@ -109,12 +105,12 @@ def _asked(flags: Flags, env: Mapping[str, str], questions: _Questions) -> Mappi
 
 
 def _is_at_hand(env: Mapping[str, str], provider: str) -> bool:
-    """Say whether a secret is set without which the provider cannot be asked."""
+    """Say whether a secret is set that the provider requires."""
     return any(env.get(name) for name in PROVIDERS[provider].required)
 
 
 def _region(provider: str, env: Mapping[str, str]) -> str:
-    """Return the region that the environment has for the provider, else its default, "" for none."""
+    """Return the provider's region from the environment, else its default, else ""."""
     about = PROVIDERS[provider]
     found = next(filter(None, map(env.get, about.region_variables)), None)
     return found or about.default_region
@@ -131,7 +127,7 @@ def _slug(text: str) -> str:
 
 
 class _Questions:
-    """Gets each answer from its flag, a terminal, or what is proposed; notes what it cannot get."""
+    """Takes each answer from its flag, the terminal, or the proposal; notes what it cannot get."""
 
     def __init__(self, *, flags: Flags, ask: Callable[[str], str] | None) -> None:
         self._yes = flags.yes
@@ -139,7 +135,7 @@ class _Questions:
         self._missing: dict[str, str] = {}
 
     def answer(self, flag: str, question: str, given: str, proposal: str) -> str:
-        """Return an answer, that which is proposed where none is to be had; `finish` raises then."""
+        """Return an answer; where there is none, the proposal, and then `finish` raises."""
         if given.strip() or self._yes:
             return given.strip() or proposal
         if self._ask:
@@ -154,6 +150,6 @@ class _Questions:
         flags = ", ".join(f"{flag} (such as {value})" for flag, value in self._missing.items())
         raise BadInputs(
             [
-                f"Nobody can be asked: the input is no terminal. Give {flags}, or --yes for all these."
+                f"Nobody can be asked: the input is not a terminal. Give {flags}, or --yes for all of these."
             ]
         )

@@ -6,18 +6,16 @@ https://docs.cirun.io/reference/yaml
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from gpu_ci.errors import BadInputs
 from gpu_ci.profiles import yaml_nodes
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from gpu_ci.init.choices import Profile
-
+# A profile's values by their keys; several values are a list.
+Profile = Mapping[str, str | list[str]]
 PROVIDERS: Final = {"aws": "ec2"}
-# What a runner may say, and the key that says it here.
+# The keys of a runner, and what they are called here.
 KEYS: Final = {
     "instance_type": "machine",
     "machine_image": "image",
@@ -31,13 +29,13 @@ MARKETS: Final = {
     (False,): "on-demand",
     (True, False): "spot-then-on-demand",
 }
-LABELS: Final = "labels are kept, but no job needs them any more, and whichever asks for one may take the machine."
+LABELS: Final = "labels are kept, but jobs no longer need them, and any job that asks for one may take the machine."
 
 
 def read_cirun(data: bytes, named: str) -> tuple[dict[str, Profile], list[str]]:
     """Return the profiles by their names, and what was left out, in words.
 
-    Raises BadInputs when there is no runner that can be had here.
+    Raises BadInputs if there is no runner that a provider here offers.
     """
     profiles: dict[str, Profile] = {}
     notes: list[str] = []
@@ -50,7 +48,7 @@ def read_cirun(data: bytes, named: str) -> tuple[dict[str, Profile], list[str]]:
         profiles[name], left_out = _profile(runner, provider)
         notes += [f"{name}: {note}" for note in left_out]
     if not profiles:
-        raise BadInputs([f"{named} has no runner that can be had here.", *notes])
+        raise BadInputs([f"{named} has no runner that a provider here offers.", *notes])
     return profiles, notes
 
 
@@ -83,7 +81,7 @@ def _profile(runner: Mapping[str, Any], provider: str) -> tuple[Profile, list[st
     if "preemptible" in runner and not market:
         notes.append(f"preemptible is {runner['preemptible']!r}, taken as on-demand.")
     if _is_of_one_region(profile):
-        notes.append("an image has one id in each region: give a name filter, or one region.")
+        notes.append("an image has another id in each region: give a name filter, or one region.")
     if "labels" in profile:
         notes.append(LABELS)
     unread = [key for key in runner if key not in READ]
@@ -103,6 +101,6 @@ def _is_of_one_region(profile: Profile) -> bool:
 
 
 def _texts(value: Any) -> list[str]:
-    """Return one value or a list of values as texts; nothing of anything else."""
+    """Return one value or a list of values as texts; anything else is dropped."""
     values = value if isinstance(value, list) else [value]
     return [str(each) for each in values if isinstance(each, str | int | float) and str(each)]

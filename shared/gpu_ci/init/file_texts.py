@@ -14,7 +14,8 @@ from gpu_ci.providers.about import Secret
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gpu_ci.init.choices import Profile, Wanted
+    from gpu_ci.init.choices import Wanted
+    from gpu_ci.init.cirun_yml import Profile
 
 PROFILES: Final = trusted_file.FILE
 WORKFLOW: Final = ".github/workflows/gpu.yml"
@@ -32,7 +33,7 @@ OF_GITHUB: Final[Mapping[str, Secret]] = {
     )
 }
 ROLE: Final = """\
-    # Better than stored keys of AWS: a role that trusts this repository's OIDC token.
+    # Better than stored AWS keys: a role that trusts this repository's OIDC token.
     # aws-role: arn:aws:iam::123456789012:role/gpu-ci
 """
 FRAME: Final = """\
@@ -49,8 +50,8 @@ on:
 
 permissions: {{}}
 
-# The label given anew ends the test of the commit before. Another label, and a push, which waits for
-# the label, are in a group of their own: they end no test that is paid for.
+# Adding the label again ends the test of the commit before. Another label, or a push, which waits for
+# the label, has a group of its own: it ends no test that is paid for.
 concurrency:
   group: ${{{{ github.workflow }}}}-${{{{ github.event.label.name == '{label}' && github.event.number || github.run_id }}}}
   cancel-in-progress: true
@@ -75,7 +76,7 @@ def profiles_text(profiles: Mapping[str, Profile]) -> str:
     """Return the file of the profiles."""
     lines = [
         f"# yaml-language-server: $schema={SCHEMA}",
-        "# Machines for GPU jobs by their names, which `profile` gives; an input outranks its profile.",
+        "# Machines for GPU jobs by name: the input `profile` picks one, and other inputs outrank it.",
         "profiles:",
     ]
     for name, profile in profiles.items():
@@ -106,9 +107,9 @@ def workflow_text(wanted: Wanted, branch: str) -> str:
 
 
 def secrets(provider: str) -> Mapping[str, Secret]:
-    """Return each secret that a job with this provider has, by its name in the repository.
+    """Return each secret that a job with this provider needs, by its name in the repository.
 
-    A provider that requires none has all that stand in for its login.
+    A provider that requires none gets all those that can replace its login.
     """
     taken = {name: each for name, each in PROVIDERS[provider].secrets.items() if each.taken_as}
     required = {name: each for name, each in taken.items() if each.required}
@@ -122,14 +123,14 @@ def _value(value: str | list[str]) -> str:
 
 
 def _scalar(text: str, inside: str = "") -> str:
-    """Return a text as YAML, plain where it is a text then, too, to every version of YAML."""
+    """Return a text as YAML: plain if every version of YAML then reads it as text, else quoted."""
     in_place = f"[{text}]" if inside else f"a: {text}"
     same: object = [text] if inside else {"a": text}
     try:
         plain = yaml.safe_load(in_place) == same
     except yaml.YAMLError:
         plain = False
-    # Versions differ in what is a number: those that begin as one get quotes.
+    # Versions disagree on what a number is: anything that begins like one gets quotes.
     return (
         text
         if plain and text.isascii() and text[:1].isalpha()

@@ -1,1 +1,1 @@
-"""What machines have cost, as the stop jobs left it at GitHub."""
+"""What machines have cost, as stop jobs recorded it on GitHub."""

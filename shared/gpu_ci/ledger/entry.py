@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 # The annotations of this title are the ledger.
 TITLE: Final = "gpu-ci cost"
-# The runner keeps so many notices of a step (actions/runner, ExecutionContext), and of each so many
-# characters.
+# The runner keeps this many notices of a step, and cuts long ones (actions/runner, ExecutionContext).
 MOST_NOTICES: Final = 8
 _NUMBER: Final = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _SENTENCE: Final = re.compile(
@@ -50,7 +49,7 @@ class Entry:
         price: Price | None,
         split: Split | None,
     ) -> Entry:
-        """Make an entry that its sentence tells in full."""
+        """Make an entry whose sentence holds all of it."""
         return cls(
             machine=re.sub(r"[^\w-]", "-", machine, flags=re.ASCII),
             type=_plain(type_).replace(",", " "),
@@ -134,8 +133,8 @@ def _plain(text: str) -> str:
 
 
 def notices(entries: Sequence[Entry]) -> list[str]:
-    """Return the texts of the annotations for these machines: one each while the runner keeps as
-    many, and then several lines in one."""
+    """Return the texts of the annotations for these machines: one each as long as the runner keeps
+    them all, beyond that several lines in one."""
     texts = [""] * min(len(entries), MOST_NOTICES)
     for number, entry in enumerate(entries):
         at = number % MOST_NOTICES
@@ -144,7 +143,7 @@ def notices(entries: Sequence[Entry]) -> list[str]:
 
 
 def read_notice(message: str) -> tuple[list[Entry], int]:
-    """Return the entries of an annotation, and how many of its lines are none."""
+    """Return the entries of an annotation, and how many of its lines are not entries."""
     read = [Entry.read(line.strip()) for line in message.splitlines() if line.strip()]
     entries = [entry for entry in read if entry is not None]
     return entries, len(read) - len(entries)

@@ -1,9 +1,9 @@
-"""The ledger: what stops have left on their check runs, and which of it is believed.
+"""The ledger: the lines that stops left on their check runs, and which of them are trusted.
 
-Whoever can write a workflow or run code in a job can print an annotation of any title. So only what
-a step of action-stop may have printed counts: of a job that has such a step and ran on no rented
-machine, in a run whose workflow is the repository's own. No amount can be negative, so that what is
-printed makes the sum smaller only where it tells less of a machine that is in the same run's lines.
+Anybody who can write a workflow or run code in a job can print an annotation with any title. So a
+line counts only if a step of action-stop may have printed it: its job has such a step and ran on no
+rented machine, and the run's workflow is the repository's own. No amount can be negative. So a
+forged line lowers the sum only if it claims less for a machine that is in the same run's lines.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ NOTHING_RAN: Final = {"skipped", "startup_failure", "action_required"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Posting:
-    """An entry and where it stands; `most_seconds` is how long the machine can have been billed
-    where the entry does not tell: since the attempt began that it is of."""
+class LedgerLine:
+    """An entry and where it stands. If the entry has no time, `most_seconds` is how long the machine
+    can have been billed: since its attempt began."""
 
     run: Run
     job: str
@@ -46,15 +46,15 @@ class Posting:
 
     @property
     def most(self) -> float | None:
-        """The most that it can have cost; None where the price is unknown."""
+        """The most that it can have cost; None if the price is unknown."""
         if self.entry.cost is not None or self.entry.price is None:
             return self.entry.cost
         return self.entry.price.per_hour * self.most_seconds / 3600
 
     @property
-    def vagueness(self) -> tuple[bool, bool, float]:
-        """How little it tells: the smallest counts of several for one machine, since whoever came
-        later found it gone already."""
+    def rank(self) -> tuple[bool, bool, float]:
+        """Its place among several lines for one machine, of which the lowest counts: the one that
+        knows most, then the shortest, since later stops found the machine already gone."""
         seconds = self.entry.seconds
         known = self.most_seconds if seconds is None else seconds
         return (seconds is None, self.entry.price is None, known)
@@ -62,7 +62,7 @@ class Posting:
 
 @dataclass(frozen=True, kw_only=True)
 class Unread:
-    """Where a line stands that was believed and means nothing."""
+    """Where a line stands that is trusted and makes no sense."""
 
     run: Run
     job: str
@@ -70,14 +70,14 @@ class Unread:
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """The postings of the runs since a moment, newest run first.
+    """The lines of the runs since a moment, newest run first.
 
-    `runs` is how many of them were read; `gap` is why older ones were not, None if all were.
-    `unreadable` has a place for each line that was believed and means nothing.
+    `runs` is how many runs were read; `gap` is why older ones were not, None if all were.
+    `unreadable` says where each line stands that is trusted and makes no sense.
     """
 
     since: float
-    postings: tuple[Posting, ...] = ()
+    lines: tuple[LedgerLine, ...] = ()
     runs: int = 0
     unreadable: tuple[Unread, ...] = ()
     gap: GitHubError | None = None
@@ -94,7 +94,7 @@ class _Read:
     """What one run has."""
 
     run: Run
-    postings: tuple[Posting, ...] = ()
+    lines: tuple[LedgerLine, ...] = ()
     unreadable: tuple[Unread, ...] = ()
 
 
@@ -109,7 +109,7 @@ def read_ledger(
 ) -> Ledger:
     """Read the ledger of the runs that were created since then, newest first.
 
-    What was read before an error is kept, and the error is the ledger's gap.
+    What was read before an error is kept, and the error becomes the ledger's gap.
     """
     done: list[_Read] = []
     gap: GitHubError | None = None
@@ -121,7 +121,7 @@ def read_ledger(
         gap = error
     return Ledger(
         since=since,
-        postings=tuple(posting for each in done for posting in each.postings),
+        lines=tuple(line for each in done for line in each.lines),
         runs=len(done),
         unreadable=tuple(line for each in done for line in each.unreadable),
         gap=gap,
@@ -143,14 +143,14 @@ def _of_run(history: History, run: Run) -> _Read:
 
 
 def read_run(history: History, run: Run, jobs: Sequence[Job]) -> _Read:
-    """Read what the stops of one run have left; raises GitHubError.
+    """Read what the stops of one run left. Raises GitHubError.
 
-    A machine that several stops have told of counts once, where its name is no other machine's: a
-    kept one may have been rented several times. A re-run of failed jobs lists the others again,
-    under new ids and with their old times.
+    A machine that several stops report counts once, unless it is a kept one: that may have been
+    rented several times under one name. A re-run of failed jobs lists the others again, under new
+    ids and with their old times.
     """
     attempts = _Attempts.of(run, jobs)
-    found: dict[tuple[str, ...], Posting] = {}
+    found: dict[tuple[str, ...], LedgerLine] = {}
     unreadable: list[Unread] = []
     for job in filter(is_stop, jobs):
         entries, odd = _entries(history, job.id)
@@ -158,10 +158,10 @@ def read_run(history: History, run: Run, jobs: Sequence[Job]) -> _Read:
         for entry in entries:
             mark = read_name(entry.machine)
             seconds = attempts.most_seconds(job, mark)
-            posting = Posting(run=run, job=job.name, entry=entry, most_seconds=seconds)
+            line = LedgerLine(run=run, job=job.name, entry=entry, most_seconds=seconds)
             own = (entry.machine,) if mark else (job.name, str(job.started_at), str(entry))
-            found[own] = min(found.get(own, posting), posting, key=lambda each: each.vagueness)
-    return _Read(run=run, postings=tuple(found.values()), unreadable=tuple(unreadable))
+            found[own] = min(found.get(own, line), line, key=lambda each: each.rank)
+    return _Read(run=run, lines=tuple(found.values()), unreadable=tuple(unreadable))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ class _Attempts:
 
     @classmethod
     def of(cls, run: Run, jobs: Iterable[Job]) -> _Attempts:
-        """Read them off the jobs; what a later attempt lists again is of the first."""
+        """Read them off the jobs. A job that a later attempt lists again is of the first one."""
         of_job: dict[tuple[str, float], int] = {}
         began: dict[int, float] = {}
         for job in sorted((job for job in jobs if job.began), key=lambda job: job.attempt):
@@ -183,8 +183,8 @@ class _Attempts:
         return cls(run=run, of_job=of_job, began=began)
 
     def most_seconds(self, stop: Job, mark: Mark | None) -> float:
-        """Return how long a machine that the stop tells of may have been there: one that names an
-        attempt of this run since that began, and any other since the stop's."""
+        """Return how long a machine that the stop reports can have existed: since its attempt began
+        if it names one of this run, else since the stop's attempt began."""
         own = mark is not None and mark.run_id == str(self.run.id)
         attempt = int(mark.attempt) if mark and own else self.of_job[stop.name, stop.started_at]
         began = self.began.get(attempt, self.run.created_at)
@@ -192,7 +192,7 @@ class _Attempts:
 
 
 def is_stop(job: Job) -> bool:
-    """Say whether what the job has left is believed."""
+    """Say whether the lines that the job left are trusted."""
     return job.began and uses(job, STOP) and not on_our_machine(job)
 
 
@@ -202,11 +202,11 @@ def _entries(history: History, job_id: int) -> tuple[list[Entry], int]:
     return [entry for entries, _ in read for entry in entries], sum(odd for _, odd in read)
 
 
-def sums(postings: Sequence[Posting]) -> dict[str, float]:
+def sums(lines: Sequence[LedgerLine]) -> dict[str, float]:
     """Return what is known to have been spent, by currency."""
     total: dict[str, float] = {}
-    for posting in postings:
-        price, cost = posting.entry.price, posting.entry.cost
+    for line in lines:
+        price, cost = line.entry.price, line.entry.cost
         if price is not None and cost is not None:
             total[price.currency] = total.get(price.currency, 0.0) + cost
     return total

@@ -47,10 +47,10 @@ class Split:
 def split(began: float, ended: float, jobs: Iterable[tuple[float, float]]) -> Split:
     """Split the time of a machine by when its jobs began and ended, all in seconds since the epoch.
 
-    The parts are whole seconds whose sum is the whole time's. A job that was over before the
-    machine began is of an earlier time of a kept machine, and does not count; nor does one that
-    began after its end. What else lies outside (two clocks are at work) counts as at the edge;
-    without a job all of it is idle.
+    The parts are whole seconds and add up to the whole time. A job that was over before the machine
+    began does not count: it is of an earlier time of a kept machine. Nor does a job that began after
+    its end. Any other time outside is moved to the edge, since two clocks are at work. Without a job
+    all time is idle.
     """
     total = max(0, round(ended - began))
     spans = sorted(
@@ -70,7 +70,7 @@ def _within(moment: float, began: float, ended: float) -> float:
 
 
 def _covered(spans: Sequence[tuple[float, float]]) -> float:
-    """Return how long at least one of the spans lasts; they are sorted by their beginning."""
+    """Return for how long at least one span lasts. They are sorted by their start."""
     covered, until = 0.0, spans[0][0]
     for first, last in spans:
         covered += max(0.0, last - max(first, until))
@@ -79,7 +79,7 @@ def _covered(spans: Sequence[tuple[float, float]]) -> float:
 
 
 def spans_of(machine: str, jobs: Iterable[Job], now: float) -> list[tuple[float, float]]:
-    """Return when jobs ran on the machine's runner, which has its name; one that runs, until now."""
+    """Return when jobs ran on the machine's runner, which has its name; running ones until now."""
     return [
         (job.started_at, job.completed_at or now)
         for job in jobs
@@ -91,8 +91,8 @@ def hosted_minutes(jobs: Iterable[Job], now: float) -> int:
     """Return the minutes that GitHub's own runners worked for this library's jobs.
 
     A job is the library's if one of its steps is one of the library's actions; each is rounded up
-    to whole minutes, as GitHub bills it. GitHub's times are whole seconds, so that a short job may
-    end in the second in which it began: it is a minute all the same.
+    to whole minutes, as GitHub bills it. GitHub's times are whole seconds, so a short job may end
+    in the second in which it began; it still counts as a minute.
     """
     return sum(
         max(1, ceil(((job.completed_at or now) - job.started_at) / 60))

@@ -47,7 +47,7 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outlook:
+class Estimate:
     """What this start may cost at most, and what comes on top, in one currency.
 
     `seconds` is how long each of its `count` machines may live. `run_others` is what the run's
@@ -78,28 +78,28 @@ def spans(budget: Budget) -> Iterator[tuple[Span, float]]:
         yield "month", budget.month
 
 
-def judge(budget: Budget, outlook: Outlook) -> list[str]:
+def judge(budget: Budget, estimate: Estimate) -> list[str]:
     """Return a line for each limit that holds. Raises OverBudget at the first that does not."""
     lines = []
     for span, limit in spans(budget):
-        total = outlook.total(span)
+        total = estimate.total(span)
         if total > limit + ROUNDING:
             raise OverBudget(
-                f"{_describe(span, outlook)}: more than the budget of {_plain(limit)}/{span}.",
-                _cure(span, limit, outlook),
+                f"{_describe(span, estimate)}: more than the budget of {_plain(limit)}/{span}.",
+                _cure(span, limit, estimate),
             )
-        lines.append(f"{_describe(span, outlook)}, within the budget of {_plain(limit)}/{span}.")
+        lines.append(f"{_describe(span, estimate)}, within the budget of {_plain(limit)}/{span}.")
     return lines
 
 
-def _describe(span: Span, outlook: Outlook) -> str:
-    price, currency = outlook.price, outlook.price.currency
-    machines = "a machine" if outlook.count == 1 else f"{outlook.count} machines"
-    others = outlook.total(span) - outlook.start
+def _describe(span: Span, estimate: Estimate) -> str:
+    price, currency = estimate.price, estimate.price.currency
+    machines = "a machine" if estimate.count == 1 else f"{estimate.count} machines"
+    besides = estimate.total(span) - estimate.start
     return (
-        f"This start may cost {outlook.start:.2f} {currency} ({machines} at {price.per_hour:.4g} "
-        f"{currency}/h{_source(price)} for {outlook.seconds / 60:g} minutes), and the rest "
-        f"of the {span} {others:.2f} {currency}, {outlook.total(span):.2f} {currency} in all"
+        f"This start may cost {estimate.start:.2f} {currency} ({machines} at {price.per_hour:.4g} "
+        f"{currency}/h{_source(price)} for {estimate.seconds / 60:g} minutes), and the {span} "
+        f"{besides:.2f} {currency} more, {estimate.total(span):.2f} {currency} in all"
     )
 
 
@@ -111,15 +111,15 @@ def _plain(amount: float) -> str:
     return f"{amount:.4f}".rstrip("0").rstrip(".")
 
 
-def _cure(span: Span, limit: float, outlook: Outlook) -> str:
-    enough = math.ceil((outlook.total(span) - ROUNDING) * 100) / 100
-    minutes = _minutes_within(limit - (outlook.total(span) - outlook.start), outlook)
+def _cure(span: Span, limit: float, estimate: Estimate) -> str:
+    enough = math.ceil((estimate.total(span) - ROUNDING) * 100) / 100
+    minutes = _minutes_within(limit - (estimate.total(span) - estimate.start), estimate)
     raised = f"a budget of {_plain(enough)}/{span} would pass"
     if minutes < 1:
         return f"No max-lifetime-minutes would pass; {raised}."
     return f"max-lifetime-minutes: {minutes} would pass, and {raised}."
 
 
-def _minutes_within(left: float, outlook: Outlook) -> int:
-    a_minute = outlook.price.per_hour * outlook.count / 60
+def _minutes_within(left: float, estimate: Estimate) -> int:
+    a_minute = estimate.price.per_hour * estimate.count / 60
     return math.floor((left + ROUNDING) / a_minute) if a_minute else 0

@@ -1,6 +1,6 @@
 """Machine profiles of `.github/gpu-ci.yml`: what the inputs of a step leave out.
 
-A profile is read where nobody could change it who may not rent machines: see `source.py`.
+A profile is read from where only people who may rent machines can change it: see `trusted_file.py`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def applied(
 ) -> Mapping[str, str]:
     """Return the environment with the profile's values where an input is empty.
 
-    It is the same one when `profile` is empty. `hurried` is for who can do without it: GitHub is
-    then waited for seconds, not a minute. Raises BadInputs for what is wrong with the file or
-    in the profile, GitHubError when the file has to be asked for and cannot be had.
+    It is the same one when `profile` is empty. `hurried` is for a caller that can do without the
+    profile: it waits seconds for GitHub, not a minute. Raises BadInputs for a fault of the file or
+    the profile, GitHubError when the file has to come from GitHub and cannot be had.
     """
     name = env.get(variable("profile"), "").strip()
     if not name:
         return env
-    # Most steps name no profile, and the machine that sets uv up has no yaml.
+    # Most steps name no profile, and a machine that only sets up uv has no yaml.
     from gpu_ci.profiles.read_profile import read  # noqa: PLC0415 -- see above
     from gpu_ci.profiles.trusted_file import find  # noqa: PLC0415 -- see above
 
@@ -42,11 +42,11 @@ def applied(
 def applied_to_stop(
     env: Mapping[str, str], say: Callable[[str], None], warn: Callable[[str], None]
 ) -> Mapping[str, str]:
-    """Return the same for a stop, which takes no `region` of a profile.
+    """Return the same for a stop, which ignores the profile's `region`.
 
-    It would narrow where machines are looked for, and start may have had another one. With a
-    handle no profile is needed: if it cannot be read then, that is a warning, and the machine is
-    given back without much waiting.
+    A region would narrow the search for machines, and start may have used another one. With a handle
+    no profile is needed: if it cannot be read, the stop warns and gives the machine back without
+    much waiting.
     """
     from gpu_ci.profiles.keys import OF_A_STOP  # noqa: PLC0415 -- most steps name no profile
 

@@ -18,15 +18,15 @@ SECRETS: Final = (
     "app-private-key",
     *(name.lower().replace("_", "-") for each in PROVIDERS.values() for name in each.secrets),
 )
-# The inputs of action-start that a profile may give. A new input is none of them until it is named
-# here, and those that are have no default in action.yml, which would outrank every profile.
+# The inputs of action-start that a profile may give. A new input counts only once it is named here.
+# None of them has a default in action.yml: it would outrank every profile.
 OF_A_MACHINE: Final = (
     "provider", "app-id", "organization", "count", "labels", "runner-group", "registration",
     "machine", "region", "market", "image", "disk-gb", "machine-name", "gpus",
     "online-timeout-minutes", "max-lifetime-minutes", "idle-minutes", "setup-script",
     "provider-options", "budget",
 )  # fmt: skip
-# What belongs to one step rather than to a machine: a profile that has it is refused with that reason.
+# Inputs of one step, not of a machine: a profile that has one is refused for that reason.
 OF_THE_STEP: Final = ("profile", "github-api-url", "key", "dry-run")
 
 

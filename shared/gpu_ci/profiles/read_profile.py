@@ -17,20 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
-# How the secrets begin that would be taken for a value: GitHub's tokens, AWS' key ids, PEM.
+# How secrets begin that could pass for a value: GitHub's tokens, AWS key ids, PEM.
 SECRET: Final = re.compile(
     r"\b(gh[opsur]_|github_pat_)\w{16}|\bA[KS]IA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY"
 )
 SECRET_NAME: Final = re.compile(r"token|secret|password|private-key|api-key|access-key|credential")
-LEAKED: Final = "holds what looks like a secret. Take it out, and revoke it: the history of the repository has it."
-AN_EXPRESSION: Final = "holds an expression, and none is filled in here. Give it as an input."
+LEAKED: Final = (
+    "holds what looks like a secret. Remove it and revoke it: the repository's history keeps it."
+)
+AN_EXPRESSION: Final = (
+    "holds an expression, and expressions are not evaluated here. Give it as an input."
+)
 
 
 def read(data: bytes, name: str, named: str) -> Mapping[str, str]:
     """Return the values of one profile by their keys, none of them empty.
 
-    `named` is how errors call the file. Raises BadInputs with every problem of this profile; what
-    is wrong in another one is not looked at.
+    `named` is the file's name in errors. Raises BadInputs with every problem of this profile; other
+    profiles are not checked.
     """
     profiles = _profiles(data, named)
     if name not in profiles:
@@ -54,7 +58,7 @@ def _profiles(data: bytes, named: str) -> Mapping[str, yaml.Node]:
         raise BadInputs([f"{named} is empty. Write `profiles:`, and below it a name for each."])
     top = yaml_nodes.entries(root, named, "the file")
     for key in set(top) - {"profiles"}:
-        known = "Known is `profiles`, with each profile by its name below it."
+        known = "The only key is `profiles`, with each profile by its name below it."
         raise yaml_nodes.bad(top[key], named, f"{key!r} is not known at the top. {known}")
     if "profiles" not in top:
         raise BadInputs([f"{named} has no `profiles:`."])

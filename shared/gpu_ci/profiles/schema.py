@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SCALAR: Final = {"type": ["string", "number"]}
 SEVERAL: Final = {"anyOf": [SCALAR, {"type": "array", "items": SCALAR}]}
-# An editor reads a number, but in quotes it is one as well.
+# An editor sees a number, but a number in quotes counts too.
 WHOLE: Final = {
     "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}]
 }
@@ -27,7 +27,7 @@ MINUTES: Final = {
         {"type": "string", "pattern": "^[0-9]*[.]?[0-9]+$"},
     ]
 }
-# What no action says of a key, since only the callable workflows use it.
+# Keys that no action describes, since only the callable workflows use them.
 OWN_DESCRIPTIONS: Final = {
     "aws-role": "Role of AWS that the callable workflows assume with the job's OIDC token.",
     "aws-region": f"Region in which they assume it. Default: `{REGION}`.",
@@ -79,7 +79,7 @@ def _held(key: Key) -> dict[str, Any]:
 
 
 def _options() -> dict[str, Any]:
-    """Return what any provider's options may be; which are whose, each description says."""
+    """Return the options of all providers. Each description says whose option it is."""
     found: dict[str, Any] = {}
     for provider in PROVIDERS:
         options = provider_class(provider).Options

@@ -1,8 +1,8 @@
-"""Where the profiles are read: at a commit that only those could write who may rent machines.
+"""Where profiles are read from: a commit that only people who may rent machines can write.
 
-A pull request from a fork, or of Dependabot's, may change the file, but its run reads the file of
-the branch that it wants to go into. What lies in the workspace is believed only in runs of those
-who may push, and on a machine that no earlier job has used.
+A pull request from a fork or from Dependabot may change the file, but its run reads the file of the
+branch it is to be merged into. The file in the workspace is trusted only in runs that people with
+write access started, and only on a machine that no earlier job has used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FILE: Final = ".github/gpu-ci.yml"
 DEPENDABOT: Final = "dependabot[bot]"
-# Only who may push to the repository sets these off, and what they check out is its own.
+# Only people who may push to the repository trigger these, and they check out its own code.
 # https://docs.github.com/en/actions/reference/workflows-and-actions/events-that-trigger-workflows
 OWN_EVENTS: Final = {
     "push", "workflow_dispatch", "schedule", "merge_group", "repository_dispatch", "release",
@@ -33,7 +33,7 @@ OWN_EVENTS: Final = {
 OF_PULL_REQUESTS: Final = {
     "pull_request", "pull_request_review", "pull_request_review_comment", "pull_request_target",
 }  # fmt: skip
-# The workflow's own token first, which is in every step; then the one for runners.
+# First the workflow's own token, which every step has; then the one for runners.
 TOKENS: Final = ("GPU_CI_RUN_TOKEN", "INPUT_GITHUB_TOKEN")
 NOT_THERE: Final = (
     "There is no {} at commit {}, and a profile is named. Commit the file (`gpu-ci init` writes one), "
@@ -41,20 +41,23 @@ NOT_THERE: Final = (
 )
 UNREADABLE: Final = (
     "The event ({}) cannot be read from GITHUB_EVENT_PATH, so it is not known whose pull request this "
-    "is, and which profile may be believed. Leave profile out, and give the inputs themselves."
+    "is, or which profile to trust. Leave profile out, and give the inputs themselves."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The file's bytes, and where they are from, in words."""
+    """The file's bytes; `told` says in words where they are from."""
 
     data: bytes
     told: str
 
 
 def find(env: Mapping[str, str], say: Callable[[str], None], *, hurried: bool = False) -> Source:
-    """Return the file; `hurried` waits for seconds, not a minute. Raises BadInputs when there is none, GitHubError when that is not known."""
+    """Return the file; `hurried` waits for seconds, not a minute.
+
+    Raises BadInputs when there is none, GitHubError when that is not known.
+    """
     if env.get("GITHUB_ACTIONS") != "true":
         return _in_the_working_directory()
     read = partial(_at_github, env, say, hurried)
@@ -66,7 +69,9 @@ def find(env: Mapping[str, str], say: Callable[[str], None], *, hurried: bool = 
         return Source(data=_bytes(lying), told=FILE)
     commit = env.get("GITHUB_SHA", "")
     if not commit:
-        raise BadInputs([f"{FILE} is not in the workspace, and GITHUB_SHA is not set. Check out."])
+        raise BadInputs(
+            [f"{FILE} is not in the workspace, and GITHUB_SHA is not set. Check out first."]
+        )
     return Source(data=read(commit), told=f"{FILE} ({commit[:7]})")
 
 
@@ -86,7 +91,7 @@ def _at_github(
 
 
 def _base_of_others(env: Mapping[str, str]) -> str:
-    """Return the base's commit in a pull request of which the head is not to be believed, else ""."""
+    """Return the base's commit in a pull request whose head is not trusted, else ""."""
     event = env.get("GITHUB_EVENT_NAME", "")
     if event not in OF_PULL_REQUESTS:
         return ""
@@ -117,10 +122,10 @@ def _payload(env: Mapping[str, str]) -> Mapping[str, Any]:
 def _in_the_workspace(env: Mapping[str, str]) -> Path | None:
     """Return the file if it lies there and is this run's own."""
     event = env.get("GITHUB_EVENT_NAME", "")
-    # `workflow_run`, `issue_comment` and their like may have checked out whatever they were told.
+    # Runs of `workflow_run`, `issue_comment` and the like may have checked out anybody's code.
     if event and event not in OWN_EVENTS | OF_PULL_REQUESTS:
         return None
-    # On a machine that stays, it may lie there from an earlier job, of anybody's.
+    # On a machine that stays, an earlier job, anybody's, may have left it there.
     if env.get("RUNNER_ENVIRONMENT") == "self-hosted":
         return None
     file = Path(env.get("GITHUB_WORKSPACE", "") or "/nowhere", FILE)
@@ -128,7 +133,7 @@ def _in_the_workspace(env: Mapping[str, str]) -> Path | None:
 
 
 def _in_the_working_directory() -> Source:
-    """Return the file of the repository in which a terminal is."""
+    """Return the file of the repository that the terminal is in."""
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / FILE).is_file():
@@ -141,5 +146,5 @@ def _in_the_working_directory() -> Source:
 
 
 def _bytes(file: Path) -> bytes:
-    with file.open("rb") as stream:  # one byte more than is taken tells that it is too large
+    with file.open("rb") as stream:  # one byte over the limit shows that it is too large
         return stream.read(MOST_BYTES + 1)

@@ -1,7 +1,7 @@
-"""YAML as plain nodes with their lines: nothing is made of it but text, and nothing repeats itself.
+"""YAML as plain nodes with their lines: no objects are built from it, and nothing may repeat.
 
-What a file says twice, by a key that comes again or by an alias, is an error here: of two values one
-would be lost without a word, and aliases of aliases grow without end.
+A key that comes twice is an error here, and so is an alias. Of two values one would be lost without
+a word, and aliases of aliases grow without end.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ JSON_TYPES: Final = (
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which is asked for nodes alone, without aliases."""
+    """PyYAML's safe loader. It is used for nodes only, and refuses aliases."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -44,7 +44,7 @@ class _Loader(yaml.SafeLoader):
 def compose(data: bytes, named: str) -> yaml.Node | None:
     """Return the one document of a file, None if it is empty.
 
-    Raises BadInputs with the file's name and the line for what is no YAML, or too much of it.
+    Raises BadInputs, with the file's name and the line, if it is not YAML or too large.
     """
     if len(data) > MOST_BYTES:
         raise BadInputs([f"{named} is larger than {MOST_BYTES // 1024} KiB. Shorten it."])
@@ -57,7 +57,7 @@ def compose(data: bytes, named: str) -> yaml.Node | None:
         raise BadInputs([f"{named} is nested too deeply. Write it flat."]) from None
     except yaml.reader.ReaderError as error:
         line = data.decode("utf-8-sig").count("\n", 0, error.position) + 1
-        problem = f"the character {error.character:#06x} may not stand in YAML"
+        problem = f"YAML may not contain the character {error.character:#06x}"
         raise BadInputs([f"{named}, line {line}: {problem}. Remove it."]) from None
     except yaml.MarkedYAMLError as error:
         raise BadInputs([_in_words(error, named)]) from None
@@ -85,14 +85,14 @@ def line(node: yaml.Node) -> int:
 
 
 def bad(node: yaml.Node, named: str, problem: str) -> BadInputs:
-    """Return the error of what is wrong with a node, with its line."""
+    """Return the error for a problem with a node, with its line."""
     return BadInputs([f"{named}, line {line(node)}: {problem}"])
 
 
 def entries(node: yaml.Node, named: str, what: str) -> Mapping[str, yaml.Node]:
-    """Return the values of a mapping by their keys. Raises BadInputs when it is none, or repeats one.
+    """Return the values of a mapping by their keys.
 
-    `what` says in an error what the mapping should be.
+    `what` names the mapping in an error. Raises BadInputs if it is no mapping or repeats a key.
     """
     if not isinstance(node, yaml.MappingNode):
         raise bad(node, named, f"{what} must be `name: value` lines.")
@@ -103,17 +103,15 @@ def entries(node: yaml.Node, named: str, what: str) -> Mapping[str, yaml.Node]:
             raise BadInputs([f"{where}: a key must be a plain word."])
         if key.value in found:
             before = line(found[key.value])
-            raise BadInputs(
-                [f"{where}: {key.value!r} stands on line {before} already. Remove one."]
-            )
+            raise BadInputs([f"{where}: {key.value!r} is on line {before} already. Remove one."])
         found[key.value] = value
     return found
 
 
 def plain(node: yaml.Node, named: str) -> Any:
-    """Return a node as JSON has it; words such as `no` and `on` stay text.
+    """Return a node as a JSON value; words such as `no` and `on` stay text.
 
-    Raises BadInputs for a tag that would be an object of some program's, and for a number that JSON
+    Raises BadInputs for a tag that stands for some program's object, and for a number that JSON
     cannot hold.
     """
     tag = node.tag.removeprefix(YAML_TAG)

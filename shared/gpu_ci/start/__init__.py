@@ -17,7 +17,7 @@ from gpu_ci.providers import provider_class
 from gpu_ci.runtime import workflow_commands
 from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline
 from gpu_ci.runtime.signals import Cancellation, Cancelled
-from gpu_ci.start.budget_check import SPARED, Prospect
+from gpu_ci.start.budget_check import SPARED, BudgetCheck
 from gpu_ci.start.plan import plan_start
 from gpu_ci.start.preflight import examine
 from gpu_ci.start.rental import Lease, Rental
@@ -95,7 +95,7 @@ def _hold_to_budget(rental: Rental) -> None:
     """Check the start against its budget. Raises OverBudget, BudgetUnknown."""
     history = History.beside(rental.github, Deadline.after(LEDGER_SECONDS, rental.clock))
     history.spare(SPARED)
-    prospect = Prospect(
+    budget_check = BudgetCheck(
         inputs=rental.inputs,
         plan=rental.plan,
         provider=rental.provider,
@@ -103,7 +103,7 @@ def _hold_to_budget(rental: Rental) -> None:
         now=rental.clock.now(),
     )
     with workflow_commands.group("Budget"):
-        rental.plan = prospect.check(workflow_commands.say)
+        rental.plan = budget_check.check(workflow_commands.say)
 
 
 def _rent(rental: Rental, deadline: Deadline) -> None:

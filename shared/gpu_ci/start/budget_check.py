@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from gpu_ci.errors import BudgetUnknown, CloudError, GitHubError
 from gpu_ci.github.client import Run
 from gpu_ci.ledger.read_ledger import month_of, read_ledger, read_run
-from gpu_ci.model.budget import Outlook, judge
+from gpu_ci.model.budget import Estimate, judge
 from gpu_ci.model.machine import Machine
 from gpu_ci.model.tags import IN_A_TERMINAL, Tags
 from gpu_ci.providers import keeper
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gpu_ci.github.history import History
     from gpu_ci.inputs.start_inputs import StartInputs
-    from gpu_ci.ledger.read_ledger import Posting, Unread
+    from gpu_ci.ledger.read_ledger import LedgerLine, Unread
     from gpu_ci.model.budget import Span
     from gpu_ci.model.identity import Identity
     from gpu_ci.model.machine import Price
@@ -34,8 +34,8 @@ PRICE_CURE: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prospect:
-    """One start with a budget, and where to look up what it may cost."""
+class BudgetCheck:
+    """One start with a budget: whom to ask, and for what."""
 
     inputs: StartInputs
     plan: StartPlan
@@ -54,26 +54,26 @@ class Prospect:
         budget that cannot be checked is no budget.
         """
         plan, price = self.priced(say)
-        for line in judge(self.inputs.budget, self.outlook(price)):
+        for line in judge(self.inputs.budget, self.estimate(price)):
             say(line)
         return plan
 
-    def outlook(self, price: Price) -> Outlook:
+    def estimate(self, price: Price) -> Estimate:
         """Return what the start may cost at this price, and what comes on top."""
         machines = self.alive()  # first: what ends meanwhile is in the ledger, and counted twice
         own = [each for each in machines if each.tags.run_id == self.identity.run_id]
-        spent = _in_one_currency(self._run_postings(), price, "run")
-        outlook = Outlook(
+        spent = _in_one_currency(self._lines_of_run(), price, "run")
+        estimate = Estimate(
             price=price,
             count=self.inputs.count,
             seconds=self.inputs.max_lifetime,
             run_others=spent + sum(self._most(each, price) for each in own),
         )
         if self.inputs.budget.month is None:
-            return outlook
-        spent = _in_one_currency(self._month_postings(), price, "month")
+            return estimate
+        spent = _in_one_currency(self._lines_of_month(), price, "month")
         going = sum(self._most(each, price) for each in machines)
-        return replace(outlook, month_others=spent + going)
+        return replace(estimate, month_others=spent + going)
 
     def priced(self, say: Callable[[str], None]) -> tuple[StartPlan, Price]:
         """Return the plan with the candidates whose price is known, and the highest of the prices.
@@ -171,8 +171,8 @@ class Prospect:
         began = machine.launched_at or self.now
         return own.per_hour * max(0.0, max(ends, self.now) - began) / 3600
 
-    def _run_postings(self) -> Sequence[Posting]:
-        """Return the postings of this run's stops; a start in a terminal has none."""
+    def _lines_of_run(self) -> Sequence[LedgerLine]:
+        """Return what this run's stops have left; what has no run has none."""
         number = self.identity.run_id
         if number == IN_A_TERMINAL or self.inputs.budget.run is None:
             return ()
@@ -186,9 +186,9 @@ class Prospect:
         except GitHubError as error:
             raise _unreadable("What this run has cost so far", error) from error
         _refuse_unread(read.unreadable, "run")
-        return read.postings
+        return read.lines
 
-    def _month_postings(self) -> Sequence[Posting]:
+    def _lines_of_month(self) -> Sequence[LedgerLine]:
         ledger = read_ledger(self.history, month_of(self.now))
         if ledger.gap:
             raise _unreadable("What this month has cost so far", ledger.gap) from ledger.gap
@@ -198,7 +198,7 @@ class Prospect:
                 "Leave the month out of budget, and look at its cost with `gpu-ci cost` instead.",
             )
         _refuse_unread(ledger.unreadable, "month")
-        return ledger.postings
+        return ledger.lines
 
 
 def _refuse_unread(lines: Sequence[Unread], span: Span) -> None:
@@ -212,17 +212,17 @@ def _refuse_unread(lines: Sequence[Unread], span: Span) -> None:
         )
 
 
-def _in_one_currency(postings: Iterable[Posting], price: Price, span: Span) -> float:
+def _in_one_currency(lines: Iterable[LedgerLine], price: Price, span: Span) -> float:
     total = 0.0
-    for posting in postings:
-        most, hourly = posting.most, posting.entry.price
-        if most is None or hourly is None:
+    for line in lines:
+        most, told = line.most, line.entry.price
+        if most is None or told is None:
             raise BudgetUnknown(
-                f"The ledger does not say what an hour of {posting.entry.machine} cost in run "
-                f"{posting.run.id}, job {posting.job!r}.",
+                f"The ledger does not tell what an hour of {line.entry.machine} cost in run "
+                f"{line.run.id}, job {line.job!r}.",
                 _ledger_cure(span),
             )
-        _same_currency(hourly, price.currency, f"Run {posting.run.id} used another currency")
+        _same_currency(told, price.currency, f"Run {line.run.id} was billed in another one")
         total += most
     return total
 

@@ -39,23 +39,25 @@ if TYPE_CHECKING:
 
 # A pass ends after so many seconds, whatever GitHub and the clouds do; the next one goes on.
 PASS_SECONDS: Final = 480.0
-# What reading leaves of a token's hourly limit: the job's own token is every workflow's of the
-# repository, and one that a watchdog has used up fails them all.
+# What reading leaves of a token's hourly limit. All workflows of the repository share that of the
+# job's own token: a watchdog that used it up would fail them all.
 SPARED: Final = 0.2
 WELL: Final = {"success", "skipped", "neutral"}
 UNSEEN: Final = (
     "Machines and registrations were not looked at: runners could not be seen, and without that "
     "nobody knows which are busy."
 )
-UNSEEN_CURE: Final = "Give `github-token` one that may administer runners; GITHUB_TOKEN never may."
+UNSEEN_CURE: Final = (
+    "Set `github-token` to a token that may administer runners; GITHUB_TOKEN never may."
+)
 
 
 def watchdog(env: Mapping[str, str], clock: Clock = SYSTEM_CLOCK) -> None:
-    """End what nothing else ends: in one run the wait for a runner that does not come; in a
-    repository all such waits, and machines and registrations that are left over.
+    """End what nothing else ends. In one run, that is the wait for a runner that does not come; in a
+    repository, all such waits and the machines and registrations that are left over.
 
     Raises NeverPickedUp when it has ended its own run, StillThere when something could not be ended,
-    other errors when a part of the work could not be done at all.
+    and other errors when a part of the work could not be done at all.
     """
     workflow_commands.mask_secrets(env, CARRY_SECRETS)
     inputs = WatchdogInputs.read(env)
@@ -115,7 +117,7 @@ class Watchdog:
             report=Report(
                 scope=inputs.scope, dry_run=inputs.dry_run, actions_left=inputs.max_actions
             ),
-            # The job's own token can never see runners: it need not be tried.
+            # The job's own token can never see runners, so it is not tried.
             blind=bool(inputs.github.token) and inputs.github.token == inputs.github.run_token,
         )
 
@@ -124,8 +126,8 @@ class Watchdog:
     def watch_run(self) -> None:
         """Watch this run's attempt until each watched job has a runner, or is over.
 
-        Raises NeverPickedUp after it has cancelled the run for one that waited too long, and
-        JobFailed with a job that it was to stay for.
+        Raises NeverPickedUp after it has cancelled the run for a job that waited too long, and
+        JobFailed if it was to stay for a job and that job failed.
         """
         watch = self._watch()
         if self.inputs.until == "once":
@@ -157,7 +159,7 @@ class Watchdog:
             prefix = run_prefix(run_id)
             ours = [r for r in self.runners() or () if our_label(r.labels).startswith(prefix)]
             labels = (*OURS, *sorted({label for runner in ours for label in runner.labels}))
-        # A watch that stays to the end is the one that has brought the machine of a re-run.
+        # A watch that stays to the end is in the job that brings the machine of a re-run.
         brought = self.clock.now() if self.inputs.until == "done" else 0.0
         return Watch(
             github=self.github,
@@ -169,7 +171,7 @@ class Watchdog:
         )
 
     def runners(self) -> Sequence[Runner] | None:
-        """Return all runners, None where they cannot be seen; why is noted once."""
+        """Return all runners, None where they cannot be seen; the reason is noted once."""
         if self.blind:
             return None
         try:
@@ -209,7 +211,7 @@ class Watchdog:
     def _sweep_leftovers(self, deadline: Deadline) -> None:
         """Sweep machines and registrations if runners can be seen: nothing else says who is busy.
 
-        A workflow that names providers relies on it, so that is an error then, else a notice.
+        A workflow that names providers relies on this, so there it is an error, elsewhere a notice.
         """
         if self.blind and self.providers:
             self.report.failures.append(Forbidden(UNSEEN, UNSEEN_CURE))
@@ -222,7 +224,7 @@ class Watchdog:
                 self.report.failures.append(error)
 
     def _sources(self, deadline: Deadline) -> list[Source]:
-        """Return where leftovers come from, in the order in which they are ended."""
+        """Return the sources of leftovers, in the order in which those are ended."""
 
         def sight() -> Sight:
             runners = self.github.runners()
@@ -281,7 +283,7 @@ class Watchdog:
         workflow_commands.output("report", news)
 
     def judge(self) -> None:
-        """Raise what went wrong: what could not be ended, or what could not be looked at."""
+        """Raise an error if something could not be ended, or could not be looked at."""
         if self.report.troubles:
             told = [*self.report.troubles, *map(str, self.report.failures)]
             raise StillThere("\n\n".join(told))
@@ -295,12 +297,12 @@ class Watchdog:
 def fail_with(jobs: Sequence[Job]) -> None:
     """Raise JobFailed if one of these jobs has not ended well.
 
-    GitHub's "Re-run failed jobs" runs failed jobs and those that need them, never what they needed
-    themselves. So the job that can bring a machine again has to fail with the one that wants it.
+    GitHub's "Re-run failed jobs" runs failed jobs and those that need them, never the jobs that they
+    need. So the job that can bring the machine again has to fail along with the job that wants it.
     """
     failed = [f"{job.name} ended as {job.conclusion}" for job in jobs if job.conclusion not in WELL]
     if failed:
         raise JobFailed(
             f"{'; '.join(failed)}.",
-            "This watch fails with it, so that 'Re-run failed jobs' runs both: it will then bring a machine.",
+            "This watch fails with it, so that 'Re-run failed jobs' runs both and brings a machine again.",
         )

@@ -48,7 +48,7 @@ class Cache:
 
     @classmethod
     def load(cls, folder: str, repository: str) -> Cache:
-        """Read what the last pass left; anything else than that is forgotten."""
+        """Read what the last pass left; anything else is ignored."""
         if not folder:
             return cls()
         file = Path(folder) / f"gpu-ci-watchdog-{slug(repository)}.json"
@@ -76,11 +76,11 @@ class Cache:
         except OSError as error:
             raise EnvironmentBroken(
                 f"cache-dir {self.file.parent} cannot be written: {error}.",
-                "Give a folder that this job may write, or leave cache-dir empty.",
+                "Give a folder that this job may write to, or leave cache-dir empty.",
             ) from error
 
     def _write(self, file: Path) -> None:
-        """Write beside it and rename: a pass that is killed leaves the old one whole."""
+        """Write next to it and rename: a pass that is killed leaves the old file whole."""
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             new = Path(folder, file.name)
             new.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Ends the run that the watch is part of: tells why first, since the cancel ends the teller too."""
+"""Ends the run that the watch is part of. It says why first: the cancel ends the watch too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CANCEL_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class OwnRun:
-    """The run to be ended; `publish` writes the report to where people and programs read it."""
+    """The run to end; `publish` writes the report to where people and programs read it."""
 
     run_id: str
     github: GitHub
@@ -38,7 +38,7 @@ class OwnRun:
     def end(self, late: Sequence[Wait]) -> None:
         """Cancel the run, so that its `always()` jobs go on.
 
-        Raises NeverPickedUp, unless a runner comes before GitHub has taken the cancel.
+        Raises NeverPickedUp, unless a runner comes before GitHub has accepted the cancel.
         """
         runners, dry_run = self.watch.seen, self.report.dry_run
         done = "would be cancelled" if dry_run else "the run is cancelled"
@@ -66,7 +66,7 @@ class OwnRun:
         )
 
     def _cancel(self, found: Finding, failure: NeverPickedUp) -> bool:
-        """Cancel it; False if a runner came meanwhile. What kept it from being cancelled is noted."""
+        """Cancel it; return False if a runner came meanwhile. An error that prevents it is noted."""
         patience = Deadline.after(CANCEL_SECONDS, self.clock)
         self.github.until(patience)
         try:
@@ -74,7 +74,7 @@ class OwnRun:
                 return True
             over = self.watch.was_cancelled()
         except GitHubError as error:
-            failure.add_note(f"The run could not be cancelled, and waits on. {error}")
+            failure.add_note(f"The run could not be cancelled, and keeps waiting. {error}")
             self.report.findings = [replace(found, done="not cancelled", acted=False)]
             return True
         self.report.findings = self.report.findings if over else []

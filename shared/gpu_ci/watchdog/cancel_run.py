@@ -1,4 +1,4 @@
-"""Asks GitHub to cancel a run until it has taken that, and only while it is still to be cancelled."""
+"""Asks GitHub to cancel a run until it accepts, as long as the cancel is still due."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FIRST_PAUSE: Final = 2.0
 
 
 def insist(ask: Callable[[], None], is_due: Callable[[], bool], deadline: Deadline) -> bool:
-    """Ask, and again where that may help; False if it is not due any more after a pause.
+    """Ask, and ask again where that may help; return False if it is no longer due after a pause.
 
     GitHub refuses (409) while a re-run is not queued yet; its outages and limits end. What was right
-    before the pause need not be after it: a runner may have come. Raises GitHubError at last.
+    before a pause may be wrong after it: a runner may have come. Raises GitHubError in the end.
     """
     pauses = growing(FIRST_PAUSE, most=8 * FIRST_PAUSE)
     for left in reversed(range(TRIES)):

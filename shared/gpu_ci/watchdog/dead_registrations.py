@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Registrations:
     """The registrations of this repository's runs.
 
-    `machines` returns the names of all machines that there are, None if that is not known;
-    `resting` those of kept machines that are not up, and have no need of a lock.
+    `machines` returns the names of all machines that exist, None if that is not known; `resting`
+    returns those of kept machines that are not up, and so need no lock.
     """
 
     github: GitHub
@@ -65,11 +65,11 @@ class Registrations:
         )
 
     def _ours(self, runner: Runner) -> Mark | None:
-        """Return whose it is if its name is that of one of this repository's machines.
+        """Return whose it is if it has the name of one of this repository's machines.
 
-        In an organisation others have such names too, and their runs cannot be looked at here. A
-        kept machine's registration is its lock: while the machine is up, only who puts it away may
-        touch it.
+        In an organisation other repositories have such names too, and their runs cannot be looked at
+        here. A kept machine's registration is its lock: while the machine is up, only the pass that
+        puts it away may touch it.
         """
         mark = read_label(our_label(runner.labels))
         named = read_name(runner.name) or runner.name in self.resting()

@@ -1,4 +1,4 @@
-"""Kept machines that run although no run holds them: they are paused, under their lock."""
+"""Kept machines that are up although no run holds them. They are paused, under their lock."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The watch beside a GPU job: it ends when the job has a runner, or has waited too long for one.
 
-It can also stay until the job is over, and it can look once whether the job waits at all.
+It can also stay until the job is over, or look just once whether the job waits at all.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 # An unchanged answer costs nothing; the job begins within seconds where a runner is there.
 LOOK_SECONDS: Final = 5.0
-# GitHub queues the jobs that need the same one at once; a run in which nothing else goes on, and
-# that has no watched job after so long, has none.
+# GitHub queues all jobs that need the same one at the same time. So a run in which nothing else goes
+# on, and that has no watched job after this long, has none.
 ALONE_SECONDS: Final = 60.0
-# GitHub makes the jobs of a re-run at once; one that is not queued by then does not wait.
+# GitHub creates all jobs of a re-run together; one that is not queued by then does not wait.
 ONCE_SECONDS: Final = 30.0
-# A job that runs changes its answer with each step, and then it counts: 1,000 an hour are for all.
+# Each step of a running job changes the answer, which then counts: all share 1,000 an hour.
 FIRST_LOOK: Final = 5.0
 LAST_LOOK: Final = 120.0
-# A watch that GitHub does not answer goes on for so long, or as long as a job may wait.
+# Without an answer from GitHub a watch goes on for this long, or for as long as a job may wait.
 OUTAGE_SECONDS: Final = 600.0
-# All tries of one question end after so many seconds.
+# All tries of one question end after this many seconds.
 ANSWER_SECONDS: Final = 60.0
 
 
@@ -54,7 +54,7 @@ class Watch:
     seen: Sequence[Runner] | None = None
 
     def until_picked_up(self) -> list[Wait]:
-        """Return nothing when each watched job has a runner, or the jobs that waited too long.
+        """Return nothing once each watched job has a runner, else the jobs that waited too long.
 
         Raises GitHubError when GitHub cannot be asked for long.
         """
@@ -68,10 +68,10 @@ class Watch:
             self.clock.sleep(LOOK_SECONDS)
 
     def until_over(self) -> list[Job]:
-        """Return the watched jobs when all of them are over, or nothing where there are none.
+        """Return the watched jobs once all of them are over, or nothing if there are none.
 
-        An outage or a limit is waited for: nothing is paid for meanwhile, and a job that goes on is
-        not to fail by its watch. Raises GitHubError where waiting cannot help.
+        It waits for an outage or a limit to end: waiting costs nothing, and the watch must not fail
+        while its job goes on. Raises GitHubError where waiting cannot help.
         """
         self.quiet_since = self.clock.now()
         for pause in growing(FIRST_LOOK, 1.5, LAST_LOOK):
@@ -86,7 +86,7 @@ class Watch:
         raise AssertionError  # the pauses never end
 
     def _look_at_length(self, pause: float) -> list[Job]:
-        """Return the attempt's jobs, however long GitHub takes to tell them."""
+        """Return the attempt's jobs, however long GitHub takes to answer."""
         while True:
             self.heard_at = self.clock.now()
             try:
@@ -155,7 +155,7 @@ class Watch:
         return [wait for wait in waits if wait.is_over(now)]
 
     def _is_pointless(self, jobs: Sequence[Job], watched: Sequence[Job]) -> bool:
-        """Say whether to end without having seen a runner: nobody waits for one."""
+        """Say whether to end without having seen a runner, since no job waits for one."""
         others = [job for job in jobs if not job.over and not self.asker.is_job(job)]
         patience = self.rule.limit if others else min(ALONE_SECONDS, self.rule.limit)
         if self.clock.now() - self.quiet_since < patience:
@@ -163,7 +163,7 @@ class Watch:
         if watched:
             held = ", ".join(f"{j.name} is {j.status}" for j in watched if j.status not in BEGUN)
             workflow_commands.warning(
-                f"Not watched any longer: {held}. A scheduled watchdog sees it later."
+                f"No longer watched: {held}. A scheduled watchdog sees it later."
             )
         else:
             labels = ", ".join(self.rule.labels)
@@ -177,7 +177,7 @@ class Watch:
     def look_again(self) -> list[Wait]:
         """Return what still waits too long: a runner may have taken it at the last moment.
 
-        The jobs are read last: nothing is waited for between that and the cancel.
+        The jobs are read last, so that nothing delays the cancel after that.
         """
         self.seen = self.runners()
         jobs = self._look() or []

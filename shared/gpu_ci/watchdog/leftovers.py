@@ -1,4 +1,4 @@
-"""Ends what is left over: only what two readings, apart in time, both show to be nobody's."""
+"""Ends leftovers: only what two readings, some time apart, both show to be nobody's."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class HandsOff(Exception):
 class Leftover:
     """Something that seems to be nobody's.
 
-    `key` tells it apart from all others. `end` ends it and says how, or raises HandsOff; `costs`
-    says that it counts among the actions of a pass.
+    `key` tells it apart from all others. `end` ends it and says how, or raises HandsOff. If it
+    `costs`, it uses up one of the actions of a pass.
     """
 
     kind: Kind
@@ -45,7 +45,7 @@ class Source(Protocol):
     """Where leftovers come from."""
 
     def look(self) -> Sequence[Leftover]:
-        """Return what seems to be nobody's just now; what cannot be known is not among it."""
+        """Return what seems to be nobody's right now, and leave out what cannot be known."""
 
 
 def sweep(sources: Sequence[Source], report: Report, deadline: Deadline) -> None:
@@ -54,7 +54,7 @@ def sweep(sources: Sequence[Source], report: Report, deadline: Deadline) -> None
     if not first:
         return
     if not deadline.allows(APART_SECONDS):
-        report.note_unseen("What may be left over was seen once only: time was up.")
+        report.note_unseen("What may be left over was seen only once: time was up.")
         return
     deadline.clock.sleep(APART_SECONDS)
     for source in sources:

@@ -1,4 +1,4 @@
-"""Machines of one run that are left over: overdue, or of a run that is over or does not exist."""
+"""Leftover machines of single runs: overdue, or of a run that is over or does not exist."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Machines:
             yield machine
 
     def _leftover(self, provider: Provider, machine: Machine, sight: Sight) -> Leftover | None:
-        """Return it if nobody owns it; say why it is left if it seems so and may have a job."""
+        """Return it if nobody owns it. If that only seems so and it may have a job, note why it stays."""
         try:
             why = self._why(machine, sight)
             busy = why and self._why_busy(machine, sight)
@@ -94,7 +94,9 @@ class Machines:
     def _why_busy(self, machine: Machine, sight: Sight) -> str:
         scope = machine.tags.scope
         if scope not in {"", self.identity.scope}:
-            return f"its runner is registered in {scope}; give `organization` what start had"
+            return (
+                f"its runner is registered in {scope}; give `organization` the value that start had"
+            )
         return sight.why_busy(machine.name, machine.tags.run_id)
 
     def _end(self, provider: Provider, machine: Machine) -> str:

@@ -20,8 +20,8 @@ Kind = Literal["run", "machine", "registration"]
 class Finding:
     """One thing that should not be.
 
-    `since` is in seconds since the epoch, 0 where nobody knows; `done` says in words what became of
-    it, `acted` whether it was ended, and `advice`, in sentences, what is left to people.
+    `since` is in seconds since the epoch, 0 if unknown. `done` says in words what became of it,
+    `acted` whether it was ended, and `advice`, in sentences, what people can do.
     """
 
     kind: Kind
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass(kw_only=True)
 class Report:
-    """What one watchdog has to tell.
+    """What one watchdog reports.
 
     `unseen` is what it could not look at; `troubles` is what should have been ended and was not;
     `failures` are errors that kept it from a whole part of its work. `actions_left` bounds how many

@@ -1,4 +1,4 @@
-"""Sweeps a repository's runs: those in which a job waits for a runner that will not come are ended."""
+"""Sweeps a repository's runs, and ends those in which a job waits for a runner that never comes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from gpu_ci.watchdog.report import Report
     from gpu_ci.watchdog.waits import Rule, Wait
 
-# A run's status follows one of its jobs, and reports differ which: any of these may hold a queued one.
+# A run's status follows one of its jobs, but reports differ on which. Any of these may hold a queued
+# job.
 ACTIVE: Final = ("queued", "in_progress", "waiting", "pending", "requested")
-# What GitHub itself starts, such as Dependabot's updates, waits for runners of GitHub's.
+# Runs that GitHub itself starts, such as Dependabot's updates, wait for GitHub's own runners.
 GITHUBS_OWN: Final = "dynamic"
-# A cancel takes seconds; a run in which the job is queued after so long is cancelled by force.
+# A cancel takes seconds. If the job is still queued after this long, the run is cancelled by force.
 GRACE_SECONDS: Final = 60.0
 FORCE_SECONDS: Final = 60.0
 
@@ -59,7 +60,7 @@ class RunSweep:
     _held: dict[int, float] = field(default_factory=dict)
 
     def sweep(self) -> None:
-        """Cancel the runs that are stuck, those that wait longest first, and say what came of it."""
+        """Cancel the runs that are stuck, the longest wait first, and report what came of it."""
         stuck = self._stuck()
         self.cache.held_until |= self._held
         self.github.spare(0.0)  # what was found is ended, whatever is left of the limit
@@ -117,7 +118,7 @@ class RunSweep:
         return not run.over and run.event != GITHUBS_OWN and (run.attempt > 1 or not young)
 
     def _late(self, run: Run, runners: Sequence[Runner] = ()) -> list[Wait]:
-        """Return the waits of a run that are over, the longest first; none that a runner has taken."""
+        """Return a run's waits that are too long, the longest first, without those a runner has taken."""
         now, jobs = self.deadline.clock.now(), self.github.jobs(str(run.id))
         self._note_held(jobs, now)
         late = [wait for wait in self.rule.waits(run, jobs, self._held) if wait.is_over(now)]
@@ -125,7 +126,7 @@ class RunSweep:
         return sorted(free, key=lambda wait: wait.since)
 
     def _note_held(self, jobs: Sequence[Job], now: float) -> None:
-        """Remember until when a job waited for something else: it is queued since then only."""
+        """Remember until when a job waited for something else: only since then is it queued."""
         for job in jobs:
             until = now if job.status in HELD else self.cache.held_until.get(job.id, 0.0)
             if until and not job.over:
@@ -154,7 +155,7 @@ class RunSweep:
         return insist(lambda: cancel(run_id), lambda: self._is_still_stuck(stuck), self.deadline)
 
     def _was_cancelled(self, stuck: Stuck) -> bool:
-        """Say whether a cancel whose answer was lost has done it."""
+        """Say whether a cancel took effect although its answer was lost."""
         waited = {wait.job.id for wait in stuck.waits}
         jobs = [job for job in self.github.jobs(str(stuck.run.id)) if job.id in waited]
         return any(job.conclusion == "cancelled" for job in jobs)
@@ -180,7 +181,7 @@ class RunSweep:
         return open_
 
     def _is_queued(self, stuck: Stuck) -> bool:
-        """Say whether a job of it still waits; what cannot be read counts so."""
+        """Say whether a job of it still waits; a run that cannot be read counts as waiting."""
         waiting = {wait.job.id for wait in stuck.waits}
         try:
             jobs = self.github.jobs(str(stuck.run.id))
@@ -196,12 +197,12 @@ class RunSweep:
         return queued
 
     def _had_its_grace(self, stuck: Stuck) -> bool:
-        """Say whether it may be forced: that also kills the jobs that give machines back."""
+        """Say whether it may be forced yet: that also kills the jobs that give machines back."""
         waited = self.deadline.clock.now() - stuck.cancelled_at
         return waited >= GRACE_SECONDS and not stuck.unread
 
     def _force(self, stuck: Stuck) -> None:
-        """Cancel by force what is stuck still: not a run that has ended, or a job that has a runner."""
+        """Cancel it by force if it is still stuck: neither has the run ended nor has a runner come."""
         try:
             if self._is_still_stuck(stuck):
                 stuck.how = "cancelled by force"
@@ -215,7 +216,7 @@ class RunSweep:
             stuck.how = f"{stuck.how}, and not seen to end: the next pass looks again"
             self.report.troubles.append(f"Run {stuck.run.id} was {stuck.how}.")
         elif stuck in left:
-            stuck.how = f"{stuck.how}, and a job is queued still"
+            stuck.how = f"{stuck.how}, and a job is still queued"
             self.report.troubles.append(
                 f"Run {stuck.run.id} was {stuck.how}. Delete the run, or tell GitHub's support: "
                 "nothing else is left to ask for."

@@ -1,4 +1,4 @@
-"""Which jobs wait for a runner, since when, and what is to be said of that. Pure."""
+"""Which jobs wait for a runner, since when, and what to say about it. Pure."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
     from gpu_ci.github.client import Job, Run, Runner
 
-# Every label of this library begins so.
+# Every label of this library begins like this.
 OURS: Final = ("gpu-ci-*",)
-# A runner takes a job within seconds: one that has the label of an earlier attempt is given so long.
+# A runner takes a job within seconds: one with the label of an earlier attempt gets this long.
 EARLIER_SECONDS: Final = 30.0
 BEGUN: Final = {"in_progress", "completed"}
-# GitHub's statuses of a job that waits for something else than a runner: an approval, its turn in a
+# GitHub's statuses of a job that waits for something other than a runner: an approval, its turn in a
 # concurrency group, or to be queued at all (docs.github.com, workflow run statuses).
 HELD: Final = {"waiting", "pending", "requested"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """A job that waits for a runner, since then (seconds since the epoch) and for at most `limit`
-    seconds; `earlier` is the attempt that its label is of, "" unless that attempt is over."""
+    """A job that waits for a runner, `since` then (seconds since the epoch) and for at most `limit`
+    seconds. `earlier` is the attempt that its label names, "" unless that attempt is over."""
 
     job: Job
     since: float
@@ -50,9 +50,9 @@ class Wait:
 class Rule:
     """Which jobs are watched, by globs of their labels, and for how many seconds they may wait.
 
-    `brought` is since when (seconds since the epoch) a machine with the label of an earlier attempt
-    is there again, 0 where nobody has brought one; `patient` leaves time for another job of the run,
-    if one goes on, to bring it.
+    `brought` is when (seconds since the epoch) a machine with the label of an earlier attempt came
+    back, 0 if nobody has brought one. `patient` gives another job of the run, if one goes on, time
+    to bring it.
     """
 
     labels: tuple[str, ...]
@@ -124,12 +124,12 @@ def is_taken(wait: Wait, jobs: Sequence[Job], runners: Sequence[Runner]) -> bool
 
 
 def advice(wait: Wait, runners: Sequence[Runner] | None) -> str:
-    """Say what there is of runners that the job could have, and what to do."""
+    """Say which runners the job could have, and what to do."""
     return f"{_seen(wait, runners)} {_cure(wait, runners)}"
 
 
 def _seen(wait: Wait, runners: Sequence[Runner] | None) -> str:
-    """Say what there is of runners with the label; None means that the token may not see them."""
+    """Say which runners have the label; None means that the token may not see them."""
     if runners is None:
         return "Whether a runner has that label is not known: this token may not see runners."
     found = fitting(wait.job, runners)
@@ -173,6 +173,6 @@ def _cure(wait: Wait, runners: Sequence[Runner] | None) -> str:
 
 def _duration(seconds: float) -> str:
     minutes = seconds / 60
-    if minutes < 2:  # noqa: PLR2004 -- two minutes are told in seconds still
+    if minutes < 2:  # noqa: PLR2004 -- up to two minutes it is in seconds
         return f"{seconds:.0f} seconds"
     return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"  # noqa: PLR2004 -- the same
