@@ -266,7 +266,7 @@ def test_outage_of_everything_at_registration(desk: Desk) -> None:
 def test_registration_without_a_token(desk: Desk, content: object) -> None:
     """A 201 without a registration token is Unreachable, not a registration (pain 19)."""
     desk.add(answer(201, content, times=None))
-    with pytest.raises(Unreachable, match="another shape"):
+    with pytest.raises(Unreachable, match="unexpected shape"):
         desk.client().registration(NAME, LABELS, "")
 
 

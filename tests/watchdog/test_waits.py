@@ -177,7 +177,7 @@ def test_a_wait_is_told_in_words(seconds: float, told: str) -> None:
     wait = Wait(job=job, since=NOW - seconds, limit=900)
     text = f"job 'test' has waited {told} for a runner with the label gpu-ci-a, gpu-ci-b"
     assert wait.describe(NOW) == text
-    assert replace(wait, earlier="1").told(NOW) == f"{text}, which was attempt 1's"
+    assert replace(wait, earlier="1").describe(NOW) == f"{text}, which was attempt 1's"
 
 
 def test_a_runner_fits_with_all_labels_in_any_case() -> None:

@@ -95,11 +95,11 @@ def judge(budget: Budget, estimate: Estimate) -> list[str]:
 def _describe(span: Span, estimate: Estimate) -> str:
     price, currency = estimate.price, estimate.price.currency
     machines = "a machine" if estimate.count == 1 else f"{estimate.count} machines"
-    besides = estimate.total(span) - estimate.start
+    others = estimate.total(span) - estimate.start
     return (
         f"This start may cost {estimate.start:.2f} {currency} ({machines} at {price.per_hour:.4g} "
-        f"{currency}/h{_source(price)} for {estimate.seconds / 60:g} minutes), and the {span} "
-        f"{besides:.2f} {currency} more, {estimate.total(span):.2f} {currency} in all"
+        f"{currency}/h{_source(price)} for {estimate.seconds / 60:g} minutes), and the rest "
+        f"of the {span} {others:.2f} {currency}, {estimate.total(span):.2f} {currency} in all"
     )
 
 

@@ -35,7 +35,7 @@ PRICE_CURE: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetCheck:
-    """One start with a budget: whom to ask, and for what."""
+    """One start with a budget, and where to look up what it may cost."""
 
     inputs: StartInputs
     plan: StartPlan
@@ -172,7 +172,7 @@ class BudgetCheck:
         return own.per_hour * max(0.0, max(ends, self.now) - began) / 3600
 
     def _lines_of_run(self) -> Sequence[LedgerLine]:
-        """Return what this run's stops have left; what has no run has none."""
+        """Return the lines of this run's stops; a start in a terminal has none."""
         number = self.identity.run_id
         if number == IN_A_TERMINAL or self.inputs.budget.run is None:
             return ()
@@ -215,14 +215,14 @@ def _refuse_unread(lines: Sequence[Unread], span: Span) -> None:
 def _in_one_currency(lines: Iterable[LedgerLine], price: Price, span: Span) -> float:
     total = 0.0
     for line in lines:
-        most, told = line.most, line.entry.price
-        if most is None or told is None:
+        most, hourly = line.most, line.entry.price
+        if most is None or hourly is None:
             raise BudgetUnknown(
-                f"The ledger does not tell what an hour of {line.entry.machine} cost in run "
+                f"The ledger does not say what an hour of {line.entry.machine} cost in run "
                 f"{line.run.id}, job {line.job!r}.",
                 _ledger_cure(span),
             )
-        _same_currency(told, price.currency, f"Run {line.run.id} was billed in another one")
+        _same_currency(hourly, price.currency, f"Run {line.run.id} used another currency")
         total += most
     return total
 
