@@ -96,7 +96,7 @@ def test_a_default_has_a_column_of_its_own(reference: ModuleType) -> None:
     """A value as code, whether action.yml or a description has it, and words as they are."""
     text = reference.written()["action-start/README.md"]
     for line in (
-        "| `online-timeout-minutes` | How long the runner may take to be online. | `15` |",
+        "| `online-timeout-minutes` | How long the runner may take to come online. | `15` |",
         "| `disk-gb` | Size of the root disk. | the image's |",
         "| `dry-run` | Only plan and check; nothing is rented. | `false` |",
     ):

@@ -116,7 +116,9 @@ def test_one_whose_python_is_slow_or_killed_is_never_emptied(
     python.write_text(f"#!/bin/sh\n{trouble}\n")
     python.chmod(0o755)
     monkeypatch.setattr(Commands, "ask", functools.partialmethod(answers_soon))
-    with pytest.raises(EnvironmentFailed, match="does not answer, and may be there") as caught:
+    with pytest.raises(
+        EnvironmentFailed, match="does not answer, but may still be there"
+    ) as caught:
         activate(asked, uv)
     assert "clear" in caught.value.cure
     assert (project / ".venv/kept").exists()
