@@ -82,7 +82,7 @@ def rented(aws: Aws) -> Iterator[Rented]:
         started = world.begin("start", provider="ec2", machine="g4dn.xlarge").result(120)
         if started.exit_code:
             raise SystemExit(started.log)
-        yield Rented(world=world, handle=started.outputs["machine"])
+        yield Rented(world=world, handle=started.outputs["handle"])
         if aws.instances() or world.runner_names():
             raise SystemExit("something was left over")
 
@@ -104,7 +104,7 @@ def _processor() -> float:
 
 def ours(rent: Rented, root: Path) -> Cost:
     world = rent.world
-    inputs = {"provider": "ec2", "github-token": world.token, "machine": rent.handle}
+    inputs = {"provider": "ec2", "github-token": world.token, "handle": rent.handle}
     contexts = {"job.check_run_id": str(world.stop_job), "github.token": world.run_token}
     step = begin(root / "action-stop", inputs, world.env("stop"), contexts)
     cost = timed(step.process)
