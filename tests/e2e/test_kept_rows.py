@@ -96,7 +96,7 @@ def test_a_machine_that_never_arrives(box: Box) -> None:
     assert box.run("start") == 0, box.told()
     box.jarvislabs.settings.now = box.now
     box.jarvislabs.settings.pausing_seconds = 1.5 * HOUR
-    assert box.run("stop", machine=box.output("machine"), release="keep") == 0, box.told()
+    assert box.run("stop", handle=box.output("handle"), release="keep") == 0, box.told()
     requests.post(
         f"{box.jarvislabs.url}/misc/pause",
         params={"machine_id": str(box.jarvislabs.machine(BOX).id)},

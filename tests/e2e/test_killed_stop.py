@@ -90,7 +90,7 @@ def test_a_bill_that_cannot_be_looked_up_holds_nothing_up(cloud: Cloud, trouble:
     rule = hang if trouble == "silence" else partial(answer, 502, "bad gateway")
     cloud.world.served.faults.add(rule(path="attempts/1/jobs", times=None))
     began = time.monotonic()
-    assert cloud.run("stop", machine=cloud.output("machine")) == 0, cloud.told()
+    assert cloud.run("stop", handle=cloud.output("handle")) == 0, cloud.told()
     assert_within(10.0, time.monotonic() - began)
     assert cloud.left() == []
     assert "What the time was for is not known." in cloud.summary()

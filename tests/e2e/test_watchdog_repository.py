@@ -143,7 +143,7 @@ def test_a_cancel_by_force_that_changes_nothing(plain: Plain) -> None:
     run = _stuck(plain)
     plain.world.served.faults.add(answer(202, {}, path="force-cancel", times=None))
     assert plain.sweep() == StillThere.exit_code, plain.told()
-    assert "cancelled by force, and a job is queued still" in plain.told()
+    assert "cancelled by force, and a job is still queued" in plain.told()
     assert _shown(plain, run)[0] == "queued"
     assert plain.output("cancelled") == "0"
 
