@@ -8,14 +8,16 @@ RUN apt-get update \
 WORKDIR /opt/gpu-ci
 COPY LICENSE pyproject.toml uv.lock ./
 COPY shared/ shared/
+# The lock is of both packages: uv wants to see each, and installs neither.
+COPY sandbox/pyproject.toml sandbox/
 ENV XDG_CACHE_HOME=/build
 # shared/run fetches the uv that uv.lock pins and compares its checksum; that uv installs the rest of
 # the lock, by a cache of its own, since what shared/run keeps is readable for its user alone.
 RUN sh shared/run --help >/dev/null \
     && uv=$(echo /build/gpu-ci/uv-*) \
     && UV_CACHE_DIR=/build/cache UV_PROJECT_ENVIRONMENT=/opt/gpu-ci/venv UV_SYSTEM_CERTS=1 \
-        "$uv" sync --frozen --no-default-groups --no-install-project --compile-bytecode \
-        --python /usr/bin/python3 --extra aws --extra jarvislabs \
+        "$uv" sync --frozen --no-default-groups --no-install-workspace --compile-bytecode \
+        --python /usr/bin/python3 --extra app --extra aws --extra jarvislabs \
     && /usr/bin/python3 -m compileall -q shared \
     && printf '#!/bin/sh\nexec /opt/gpu-ci/venv/bin/python -I -u -X utf8 /opt/gpu-ci/shared "$@"\n' \
         >/usr/local/bin/gpu-ci \
