@@ -38,8 +38,8 @@ def test_it_is_not_run_as_root() -> None:
 def test_it_installs_what_the_lock_pins() -> None:
     """Never what is newest today: the lock has the versions and the checksums."""
     (sync,) = [line for line in instructions("RUN") if " sync " in line]
-    assert {"--frozen", "--no-default-groups", "--no-install-project"} <= set(sync.split())
-    assert re.findall(r"--extra (\S+)", sync) == ["aws", "jarvislabs"]
+    assert {"--frozen", "--no-default-groups", "--no-install-workspace"} <= set(sync.split())
+    assert re.findall(r"--extra (\S+)", sync) == ["app", "aws", "jarvislabs"]
     assert "pip install" not in DOCKERFILE
     assert instructions("ADD") == []
 
