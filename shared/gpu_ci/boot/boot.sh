@@ -218,7 +218,7 @@ end_owners() {
 } 2>/dev/null
 
 wait_for_turn() {
-    # A job, even one without a watcher, goes on. Without one, whoever boots a kept machine has its
+    # A job, even one without a watcher, goes on. Without one, the start that boots a kept machine has its
     # lock, and no job comes to the last boot's runner any more; elsewhere a watcher needs a moment.
     deadline=$(($(now) + turn))
     while :; do

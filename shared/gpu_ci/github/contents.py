@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from gpu_ci.errors import Forbidden
 from gpu_ci.github.cures import CONTENTS_CURE, NO_CHECKOUT_CURE
 from gpu_ci.github.tokens import FirstThatMay
-from gpu_ci.runtime.clock import Deadline
+from gpu_ci.runtime.clock import SYSTEM_CLOCK, Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gpu_ci.github.tokens import Access
     from gpu_ci.github.transport import Answer
+    from gpu_ci.runtime.clock import Clock
 
 # How long an answer may take, in seconds, and how often to ask for it.
 PATIENT: Final = (15, 4)
@@ -25,7 +26,13 @@ HURRIED: Final = (4, 2)
 
 
 def file_at(
-    access: Access, path: str, commit: str, *, most_bytes: int, hurried: bool = False
+    access: Access,
+    path: str,
+    commit: str,
+    *,
+    most_bytes: int,
+    hurried: bool = False,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> bytes:
     """Return a file of the repository at a commit; if it is too large, more than `most_bytes`.
 
@@ -34,7 +41,7 @@ def file_at(
     """
     timeout, tries = HURRIED if hurried else PATIENT
     lines = access.lines(
-        Deadline.after(timeout * tries),
+        Deadline.after(timeout * tries, clock),
         lambda _token: dict.fromkeys((403, 404), CONTENTS_CURE),
         timeout=timeout,
         tries=tries,
